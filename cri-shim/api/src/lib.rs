@@ -1,0 +1,7 @@
+//! CRI v1 messages, client and server stubs, generated from `proto/runtime.proto`, and how to reach a CRI socket.
+
+/// Package `runtime.v1`.
+#[allow(clippy::all, clippy::pedantic, rust_2018_idioms)]
+pub mod v1 {
+    tonic::include_proto!("runtime.v1");
+}
