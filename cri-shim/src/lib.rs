@@ -1,1 +1,3 @@
 //! corten-cri
+
+pub mod monitor;

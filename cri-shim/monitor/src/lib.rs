@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod layout;
+pub mod process;
 pub mod protocol;
 pub mod record;
 pub mod socket;
