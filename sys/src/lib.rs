@@ -9,6 +9,7 @@ pub mod exec;
 pub mod fd;
 pub mod keyring;
 pub mod mount;
+pub mod netns;
 pub mod ns;
 pub mod pidfd;
 pub mod process;
