@@ -3,6 +3,7 @@
 //! Knows the kernel alone, nothing of OCI, CRI or CNI. One file per concern. Functions return the plain errno
 //! ([`Errno`]); the caller adds what it tried, and on what, with [`Context`].
 
+pub mod bpf;
 pub mod caps;
 pub mod errno;
 pub mod exec;
