@@ -1,0 +1,77 @@
+//! What the CNI plugins leave in the host's network when their last pod is gone, and the removal of it: the bridge,
+//! empty tables of rules, IPv4 forwarding.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use corten_netlink::nft::{Batch, Family, Table};
+use corten_netlink::{NetlinkError, Protocol, Socket};
+
+use crate::instance::Record;
+
+const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// Tables that the bridge and portmap plugins make, ours and upstream's alike.
+const TABLES: [(Family, &str); 3] = [
+    (Family::Inet, "cni_plugins_masquerade"),
+    (Family::Ipv4, "cni_hostport"),
+    (Family::Ipv6, "cni_hostport"),
+];
+
+pub fn ip_forward() -> String {
+    fs::read_to_string(IP_FORWARD).unwrap_or_default().trim().to_string()
+}
+
+/// Which of the plugins' tables exist.
+pub fn tables() -> Result<Vec<String>> {
+    let mut socket = Socket::open(Protocol::Netfilter)?;
+    let mut present = Vec::new();
+    for (family, name) in TABLES {
+        if !socket
+            .nft_chains(Table { family, name })
+            .with_context(|| format!("cannot list table {name}"))?
+            .is_empty()
+        {
+            present.push(name.to_string());
+        }
+    }
+    Ok(present)
+}
+
+/// Removes the bridge when no port is left on it, tables without a rule of anybody, and puts forwarding back.
+pub fn remove(record: &Record) -> Vec<String> {
+    let bridge = remove_bridge(&record.settings.bridge).err().map(|e| format!("{e:#}"));
+    let tables = TABLES.iter().filter(|(_, name)| !record.tables.iter().any(|before| before == name));
+    let tables = tables.filter_map(|(family, name)| remove_table(Table { family: *family, name }).err());
+    let forward =
+        (record.ip_forward == "0" && ip_forward() == "1").then(|| fs::write(IP_FORWARD, "0").err()).flatten();
+    let forward = forward.map(|error| format!("cannot write {IP_FORWARD}: {error}"));
+    bridge.into_iter().chain(tables.map(|e| e.to_string())).chain(forward).collect()
+}
+
+fn remove_bridge(name: &str) -> Result<()> {
+    let mut socket = Socket::open(Protocol::Route)?;
+    let Some(bridge) = socket.link(name)? else { return Ok(()) };
+    let ports = socket.links()?.into_iter().filter(|link| link.master == Some(bridge.index)).count();
+    if ports > 0 {
+        anyhow::bail!("bridge {name} has {ports} ports still: it is not removed");
+    }
+    socket.transact(vec![corten_netlink::route::encode::delete_link(bridge.index)])?;
+    Ok(())
+}
+
+fn remove_table(table: Table<'_>) -> Result<(), NetlinkError> {
+    let mut socket = Socket::open(Protocol::Netfilter)?;
+    let chains = socket.nft_chains(table)?;
+    if chains.is_empty() {
+        return Ok(());
+    }
+    for chain in &chains {
+        if !socket.nft_rules(table, chain)?.is_empty() {
+            return Ok(());
+        }
+    }
+    let mut batch = Batch::new();
+    batch.delete_table(table);
+    batch.commit(&mut socket)
+}
