@@ -28,7 +28,8 @@ impl Amount {
             None => mantissa.checked_mul(10_i128.checked_pow((9 + exponent(suffix)?).max(0) as u32)?)?,
         };
         // What the exponent could not take below a billionth, and the fraction, is divided out, rounding up.
-        let below = if BINARY.iter().any(|(n, _)| *n == suffix) { 0 } else { (-(9 + exponent(suffix)?)).max(0) };
+        let below =
+            if BINARY.iter().any(|(n, _)| *n == suffix) { 0 } else { (-(9 + exponent(suffix)?)).max(0) };
         let divisor = 10_i128.checked_pow(u32::try_from(below).ok()? + fraction.len() as u32)?;
         let value = scaled.div_euclid(divisor) + i128::from(scaled.rem_euclid(divisor) != 0);
         (value <= i128::from(i64::MAX) * NANO).then_some(Self(if negative { -value } else { value }))
@@ -108,7 +109,9 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_refused() {
-        for text in ["", "Mi", "1 Gi", "1mi", "1.2.3", "1e99", "0x10", "--1", "99999999999999999999", "1KiB", "."] {
+        for text in
+            ["", "Mi", "1 Gi", "1mi", "1.2.3", "1e99", "0x10", "--1", "99999999999999999999", "1KiB", "."]
+        {
             assert_eq!(Amount::parse(text), None, "{text}");
         }
     }

@@ -19,6 +19,7 @@ pub mod pty;
 pub mod root;
 pub mod sched;
 pub mod scm;
+pub mod seccomp;
 pub mod signal;
 
 pub use errno::{Context, Errno, Failure};
