@@ -6,10 +6,13 @@
 mod bench;
 mod build;
 mod down;
+mod images;
 mod packages;
 mod project;
 mod run;
 mod say;
+mod test;
+mod tools;
 mod up;
 
 use std::process::ExitCode;
@@ -22,7 +25,7 @@ use clap::{Parser, Subcommand};
     name = "cargo xtask",
     bin_name = "cargo xtask",
     after_help = "Start here:\n  cargo xtask up      build everything and run a pod\n  \
-                  cargo xtask down    stop it and remove every trace"
+                  cargo xtask down    stop it and remove every trace\n  cargo xtask test    run all tests, installing what they need"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -33,6 +36,7 @@ struct Cli {
 enum Task {
     Up(up::Args),
     Down(down::Args),
+    Test(test::Args),
     Build(build::Args),
     Packages(packages::Args),
     Bench(bench::Args),
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Up(args) => up::task(&args),
         Task::Down(args) => down::task(&args),
+        Task::Test(args) => test::task(&args),
         Task::Build(args) => build::task(&args),
         Task::Packages(args) => packages::task(&args),
         Task::Bench(args) => bench::task(&args),

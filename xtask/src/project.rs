@@ -43,6 +43,11 @@ pub fn release_dir() -> PathBuf {
     target_dir().join(target()).join("release")
 }
 
+/// Where tasks keep what they made and want to find again: tools, images, logs.
+pub fn cache_dir() -> PathBuf {
+    target_dir().join("xtask")
+}
+
 /// The `cargo` that runs this task, so that a toolchain override holds for what it starts.
 pub fn cargo() -> std::process::Command {
     let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
