@@ -55,7 +55,7 @@ fn check(family: Family, family_name: &str, text: &str, fill: impl FnOnce(&mut B
 }
 
 fn rule(parts: Vec<Vec<Expression>>, comment: Option<&str>) -> Rule<'_> {
-    Rule { expressions: parts.into_iter().flatten().collect(), comment }
+    Rule { expressions: parts.into_iter().flatten().collect(), comment, tag: comment }
 }
 
 fn verdict(verdict: Verdict) -> Vec<Expression> {

@@ -95,6 +95,8 @@ pub struct Chain<'a> {
 pub struct Rule<'a> {
     pub expressions: Vec<Expression>,
     pub comment: Option<&'a str>,
+    /// Text beside the comment that nft(8) does not show.
+    pub tag: Option<&'a str>,
 }
 
 /// A rule as it is in the kernel.
@@ -103,6 +105,7 @@ pub struct RuleEntry {
     pub chain: String,
     pub handle: u64,
     pub comment: Option<String>,
+    pub tag: Option<String>,
     /// `None`: it holds an expression this crate does not write.
     pub expressions: Option<Vec<Expression>>,
 }
@@ -201,7 +204,10 @@ pub fn add_rule(table: Table<'_>, chain: &str, rule: &Rule<'_>) -> Message {
         .string(RULE_TABLE, table.name)
         .string(RULE_CHAIN, chain)
         .nest(RULE_EXPRESSIONS, |m| rule.expressions.iter().fold(m, |m, e| e.encode(m)));
-    with_comment(m, RULE_USERDATA, rule.comment)
+    let comment = rule.comment.map(userdata::encode);
+    let tag = rule.tag.map(|tag| userdata::encode_as(userdata::TAG, tag));
+    let data: Vec<u8> = comment.into_iter().chain(tag).flatten().collect();
+    if data.is_empty() { m } else { m.attribute(RULE_USERDATA, &data) }
 }
 
 pub fn delete_rule(table: Table<'_>, rule: &RuleEntry) -> Message {
@@ -226,6 +232,7 @@ impl RuleEntry {
             chain: attributes.string(RULE_CHAIN)?,
             handle: attributes.be64(RULE_HANDLE)?,
             comment: attributes.get(RULE_USERDATA).and_then(userdata::decode),
+            tag: attributes.get(RULE_USERDATA).and_then(|data| userdata::decode_as(userdata::TAG, data)),
             expressions: attributes.nested(RULE_EXPRESSIONS).and_then(expression::decode_list),
         })
     }
@@ -330,11 +337,12 @@ mod tests {
     #[test]
     fn a_rule_survives_encoding() {
         let expressions = vec![Expression::Masquerade, Expression::Verdict(Verdict::Return)];
-        let rule = Rule { expressions: expressions.clone(), comment: Some("pod-1") };
+        let rule = Rule { expressions: expressions.clone(), comment: Some("pod-1"), tag: Some("net") };
         let bytes = add_rule(TABLE, "c", &rule).attribute(RULE_HANDLE, &7_u64.to_be_bytes()).sealed(1, true);
         let decoded = RuleEntry::decode(&bytes[HEADER_LEN..]).expect("a rule");
         let comment = Some("pod-1".to_owned());
-        let wanted = RuleEntry { chain: "c".into(), handle: 7, comment, expressions: Some(expressions) };
+        let tag = Some("net".to_owned());
+        let wanted = RuleEntry { chain: "c".into(), handle: 7, comment, tag, expressions: Some(expressions) };
         assert_eq!(decoded, wanted);
     }
 

@@ -4,6 +4,8 @@
 const COMMENT: u8 = 0;
 /// NFTNL_UDATA_SET_COMMENT.
 pub const SET_COMMENT: u8 = 7;
+/// Ours, outside libnftnl's numbers: nft skips what it does not know.
+pub const TAG: u8 = 0x80;
 /// NFTNL_UDATA_COMMENT_MAXLEN.
 const MAX_BYTES: usize = 128;
 
@@ -22,11 +24,15 @@ pub fn encode_as(kind: u8, comment: &str) -> Vec<u8> {
     bytes
 }
 
-pub fn decode(mut bytes: &[u8]) -> Option<String> {
+pub fn decode(bytes: &[u8]) -> Option<String> {
+    decode_as(COMMENT, bytes)
+}
+
+pub fn decode_as(wanted: u8, mut bytes: &[u8]) -> Option<String> {
     loop {
         let (kind, length) = (*bytes.first()?, usize::from(*bytes.get(1)?));
         let value = bytes.get(2..2 + length)?;
-        if kind == COMMENT {
+        if kind == wanted {
             let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
             return Some(String::from_utf8_lossy(&value[..end]).into_owned());
         }

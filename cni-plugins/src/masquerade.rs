@@ -1,0 +1,191 @@
+//! ipMasq: a rule per address in upstream's nftables layout, so that the Go plugins' DEL and GC find ours and ours
+//! theirs.
+//!
+//! Table `inet cni_plugins_masquerade`, chain `masq_checks`. A rule's comment begins with a hash of network, interface
+//! and container; that is how it is found, also when the namespace is gone.
+
+use corten_netlink::nft::{
+    self, BaseChain, Batch, Chain, Comparison, Direction, Expression, Family, Hook, Rule, RuleEntry, Table,
+    Verdict,
+};
+use corten_netlink::{Cidr, NetlinkError, Protocol, Socket};
+use nix::errno::Errno;
+use sha2::{Digest, Sha512};
+
+use crate::Result;
+use crate::error::{Code, Error};
+use crate::skel::ValidAttachment;
+
+const TABLE: Table<'_> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
+const TABLE_COMMENT: &str = "Masquerading for plugins from github.com/containernetworking/plugins";
+const CHECKS: &str = "masq_checks";
+const CHECKS_COMMENT: &str =
+    "Masquerade traffic from certain IPs to any (non-multicast) IP outside their subnet";
+const POSTROUTING: &str = "postrouting";
+/// nft(8)'s `srcnat`.
+const SOURCE_NAT_PRIORITY: i32 = 100;
+const COMMENT_MAX_BYTES: usize = 127;
+/// Deleting by handle meets another's delete of the same rule: look again this often.
+const TRIES: u32 = 10;
+
+/// Whose rules.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    pub network: &'a str,
+    pub ifname: &'a str,
+    pub container_id: &'a str,
+}
+
+impl Owner<'_> {
+    fn hash(&self) -> String {
+        let instance = format!("{}:{}", self.ifname, self.container_id);
+        format!("{}-{}", short_hash(self.network), short_hash(&instance))
+    }
+
+    fn comment(&self) -> String {
+        let Self { network, ifname, container_id } = self;
+        let mut comment = format!("{}, net: {network}, if: {ifname}, id: {container_id}", self.hash());
+        comment = comment.replace('"', "");
+        comment.truncate(COMMENT_MAX_BYTES);
+        comment
+    }
+}
+
+/// The first 16 hex digits of SHA-512.
+fn short_hash(text: &str) -> String {
+    let digest = Sha512::digest(text);
+    let head = digest.first_chunk().expect("SHA-512 has 64 bytes");
+    format!("{:016x}", u64::from_be_bytes(*head))
+}
+
+/// Source-NATs what these addresses send out of their subnets. Rules this owner had before are replaced.
+pub fn set_up(owner: &Owner<'_>, addresses: &[Cidr]) -> Result<()> {
+    let mut socket = open()?;
+    let comment = owner.comment();
+    replace(
+        &mut socket,
+        |rules| rules.starts_with(&owner.hash()),
+        |batch| {
+            add_frame(batch);
+            for address in addresses {
+                let rule = masquerade_rule(*address, &comment);
+                batch.add_rule(TABLE, CHECKS, &rule);
+            }
+        },
+    )
+}
+
+/// Everything but the rules of single attachments; adding what exists changes nothing, `postrouting` is written anew.
+fn add_frame(batch: &mut Batch) {
+    let base = BaseChain { hook: Hook::Postrouting, kind: "nat", priority: SOURCE_NAT_PRIORITY };
+    let plain = |expressions: Vec<Expression>| Rule { expressions, comment: None, tag: None };
+    batch
+        .add_table(TABLE, Some(TABLE_COMMENT))
+        .add_chain(TABLE, &Chain { name: CHECKS, base: None, comment: Some(CHECKS_COMMENT) })
+        .add_chain(TABLE, &Chain { name: POSTROUTING, base: Some(base), comment: None })
+        .flush_chain(TABLE, POSTROUTING);
+    for multicast in ["224.0.0.0/4", "ff00::/8"] {
+        let network = multicast.parse().expect("a constant cidr");
+        let mut expressions = nft::address(true, Direction::Destination, Comparison::Equal, network);
+        expressions.push(Expression::Verdict(Verdict::Return));
+        batch.add_rule(TABLE, POSTROUTING, &plain(expressions));
+    }
+    batch.add_rule(TABLE, POSTROUTING, &plain(vec![Expression::Verdict(Verdict::Goto(CHECKS.into()))]));
+}
+
+fn masquerade_rule(address: Cidr, comment: &str) -> Rule<'_> {
+    let host = Cidr::host(address.address());
+    let mut expressions = nft::address(true, Direction::Source, Comparison::Equal, host);
+    expressions.extend(nft::address(true, Direction::Destination, Comparison::NotEqual, address.network()));
+    expressions.push(Expression::Masquerade);
+    Rule { expressions, comment: Some(comment), tag: None }
+}
+
+pub fn tear_down(owner: &Owner<'_>) -> Result<()> {
+    let mut socket = open()?;
+    replace(&mut socket, |comment| comment.starts_with(&owner.hash()), |_| ())
+}
+
+/// Removes the rules of attachments of this network that are not valid any more.
+pub fn collect_garbage(network: &str, valid: &[ValidAttachment]) -> Result<()> {
+    let of_network = format!("{}-", short_hash(network));
+    let hash =
+        |v: &ValidAttachment| Owner { network, ifname: &v.ifname, container_id: &v.container_id }.hash();
+    let valid: Vec<String> = valid.iter().map(hash).collect();
+    let stale = |comment: &str| {
+        comment.starts_with(&of_network) && !valid.iter().any(|hash| comment.starts_with(hash))
+    };
+    replace(&mut open()?, stale, |_| ())
+}
+
+/// Every address has its rule.
+pub fn check(owner: &Owner<'_>, addresses: &[Cidr]) -> Result<()> {
+    let rules = open()?.nft_rules(TABLE, CHECKS)?;
+    for address in addresses {
+        let wanted = masquerade_rule(*address, "").expressions;
+        let mine = |rule: &RuleEntry| rule.comment.as_deref().is_some_and(|c| c.starts_with(&owner.hash()));
+        if !rules.iter().any(|rule| mine(rule) && rule.expressions.as_ref() == Some(&wanted)) {
+            return Err(Error::internal(format!("the masquerade rule for {address} is missing")));
+        }
+    }
+    Ok(())
+}
+
+/// Would [`set_up`] work here?
+pub fn status() -> Result<()> {
+    let probe = || Socket::open(Protocol::Netfilter)?.nft_probe();
+    probe().map_err(|error: NetlinkError| {
+        let text = format!("ipMasq needs nf_tables: {error}");
+        Error::new(Code::NotAvailable, text)
+    })
+}
+
+fn open() -> Result<Socket> {
+    Ok(Socket::open(Protocol::Netfilter)?)
+}
+
+/// In one transaction: deletes the rules whose comment is `stale`, and adds.
+fn replace(socket: &mut Socket, stale: impl Fn(&str) -> bool, add: impl Fn(&mut Batch)) -> Result<()> {
+    for _ in 1..TRIES {
+        match try_replace(socket, &stale, &add) {
+            Err(error) if error.is(Errno::ENOENT) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+    Ok(try_replace(socket, &stale, &add)?)
+}
+
+fn try_replace(
+    socket: &mut Socket,
+    stale: impl Fn(&str) -> bool,
+    add: impl Fn(&mut Batch),
+) -> std::result::Result<(), NetlinkError> {
+    let rules = socket.nft_rules(TABLE, CHECKS)?;
+    let mut batch = Batch::new();
+    add(&mut batch);
+    for rule in rules.iter().filter(|rule| rule.comment.as_deref().is_some_and(&stale)) {
+        batch.delete_rule(TABLE, rule);
+    }
+    batch.commit(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_are_upstreams() {
+        let owner = Owner { network: "unit-test", ifname: "eth0", container_id: "one" };
+        // printf '%s' unit-test | sha512sum; printf '%s' eth0:one | sha512sum
+        assert_eq!(owner.comment(), format!("{}, net: unit-test, if: eth0, id: one", owner.hash()));
+        assert_eq!(owner.hash().len(), 33);
+        let long = Owner { container_id: &"a".repeat(100), ..owner };
+        assert_eq!(long.comment().len(), COMMENT_MAX_BYTES);
+    }
+
+    #[test]
+    fn hashes_are_the_head_of_sha512() {
+        // FIPS 180-4, the example "abc".
+        assert_eq!(short_hash("abc"), "ddaf35a193617aba");
+    }
+}

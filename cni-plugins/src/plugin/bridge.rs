@@ -1,0 +1,177 @@
+//! bridge: a veth pair from the container to a bridge of the host.
+//!
+//! Order of ADD: nothing is changed before everything that can be refused was looked at; the address is reserved
+//! before the interface exists; what was done is undone when a later step fails.
+
+mod check;
+mod config;
+mod container;
+mod gateway;
+mod host;
+
+use corten_netlink::route::Link;
+use corten_netlink::{Cidr, Protocol, Socket};
+use serde_json::Value;
+
+use self::config::Config;
+use self::container::Container;
+use super::Plugin;
+use crate::error::{Error, all};
+use crate::ipam::Ipam;
+use crate::skel::{Attachment, Network, ValidAttachment};
+use crate::types::{self, CniResult, Interface};
+use crate::{Result, masquerade, spoof};
+
+pub static PLUGIN: Plugin = Plugin {
+    name: "bridge",
+    about: "connects a container to a bridge by a veth pair",
+    add,
+    del,
+    check,
+    gc,
+    status,
+};
+
+fn add(network: &Network, attachment: &Attachment) -> Result<Value> {
+    let config = Config::load(network, attachment)?;
+    let netns = attachment.open_netns()?;
+    let mut host = Socket::open(Protocol::Route)?;
+    let mut container = Container::enter(&netns, &attachment.ifname)?;
+    let bridge = host::ensure_bridge(&mut host, &config)?;
+    let addresses = config.ipam.as_ref().map(|ipam| ipam.add(network, attachment)).transpose()?;
+    let outcome = attach(network, attachment, &config, &mut host, &mut container, &bridge, addresses);
+    outcome.map_err(|error| {
+        let undone = [
+            container.remove_link(),
+            undo_rules(network, attachment, &config),
+            config.ipam.as_ref().map_or(Ok(()), |ipam| ipam.del(network, attachment)),
+        ];
+        error.and(undone.into_iter().filter_map(Result::err))
+    })
+}
+
+fn undo_rules(network: &Network, attachment: &Attachment, config: &Config) -> Result<()> {
+    let masquerade =
+        if config.ip_masq { masquerade::tear_down(&rule_owner(network, attachment)) } else { Ok(()) };
+    let spoof = if config.mac_spoof_check {
+        spoof::tear_down(&attachment.container_id, &attachment.ifname)
+    } else {
+        Ok(())
+    };
+    all([masquerade, spoof])
+}
+
+fn rule_owner<'a>(network: &'a Network, attachment: &'a Attachment) -> masquerade::Owner<'a> {
+    masquerade::Owner {
+        network: &network.name,
+        ifname: &attachment.ifname,
+        container_id: &attachment.container_id,
+    }
+}
+
+/// Everything of ADD that may have to be undone, given the addresses of IPAM (`None`: the network has none).
+fn attach(
+    network: &Network,
+    attachment: &Attachment,
+    config: &Config,
+    host: &mut Socket,
+    container: &mut Container<'_>,
+    bridge: &Link,
+    addresses: Option<CniResult>,
+) -> Result<Value> {
+    let mut result = addresses.unwrap_or_default();
+    if config.ipam.is_some() {
+        let gateways = gateway::complete(&mut result, config)?;
+        gateway::ensure_on_bridge(host, bridge, &gateways, config.force_address)?;
+    }
+    let veth = host::create_veth(host, config, bridge, container)?;
+    let inner = container.configure(config, &result)?;
+    if config.mac_spoof_check {
+        let mac = inner.mac.ok_or_else(|| Error::internal("the container's interface has no MAC"))?;
+        spoof::set_up(&attachment.container_id, &attachment.ifname, &veth, mac)?;
+    }
+    if config.ip_masq {
+        let addresses: Vec<Cidr> = result.ips.iter().map(|ip| ip.address).collect();
+        masquerade::set_up(&rule_owner(network, attachment), &addresses)?;
+    }
+    let outer = host::wait_until_up(host, &veth, config.disable_container_interface)?;
+    // The bridge takes a port's MAC while it has no address, so ask again.
+    let bridge = host::find_bridge(host, &config.bridge)?;
+    let mac = |link: &Link| link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+    let on_host = |link: &Link| Interface { name: link.name.clone(), mac: mac(link), ..Interface::default() };
+    let in_container = Interface {
+        name: attachment.ifname.clone(),
+        mac: mac(&inner),
+        sandbox: attachment.netns.clone(),
+        ..Interface::default()
+    };
+    result.interfaces = vec![on_host(&bridge), on_host(&outer), in_container];
+    if !config.dns.is_empty() {
+        result.dns = config.dns.clone();
+    }
+    types::render(&result, network.version)
+}
+
+/// Works on as much as is left: rules are found by hash and chain name, the link through the namespace or, when that
+/// is gone, through prevResult.
+fn del(network: &Network, attachment: &Attachment) -> Result<()> {
+    let config = config::ForDel::load(network);
+    let link = if attachment.netns_doomed { Ok(()) } else { delete_link(network, attachment) };
+    let ipam = match Ipam::of(network) {
+        Ok(Some(ipam)) => ipam.del(network, attachment),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    let masquerade =
+        if config.ip_masq { masquerade::tear_down(&rule_owner(network, attachment)) } else { Ok(()) };
+    let spoof = if config.mac_spoof_check {
+        spoof::tear_down(&attachment.container_id, &attachment.ifname)
+    } else {
+        Ok(())
+    };
+    all([link, ipam, masquerade, spoof])
+}
+
+fn delete_link(network: &Network, attachment: &Attachment) -> Result<()> {
+    match attachment.netns_if_present()? {
+        Some(netns) => container::delete_link(&netns, &attachment.ifname),
+        None => host::delete_left_over(network, &attachment.ifname),
+    }
+}
+
+fn check(network: &Network, attachment: &Attachment) -> Result<()> {
+    let config = Config::load(network, attachment)?;
+    if let Some(ipam) = &config.ipam {
+        ipam.check(network, attachment)?;
+    }
+    let missing = || Error::config("CHECK needs the key \"prevResult\"");
+    let result = network.parsed_prev_result()?.ok_or_else(missing)?;
+    check::attachment(&config, attachment, &result)?;
+    if config.ip_masq {
+        let addresses: Vec<Cidr> = result.ips.iter().map(|ip| ip.address).collect();
+        masquerade::check(&rule_owner(network, attachment), &addresses)?;
+    }
+    Ok(())
+}
+
+/// Links go with their namespaces. Chains of macspoofchk do not say of which network they are, so they stay.
+fn gc(network: &Network, valid: &[ValidAttachment]) -> Result<()> {
+    let ipam = match Ipam::of(network)? {
+        Some(ipam) => ipam.gc(network, valid),
+        None => Ok(()),
+    };
+    let masquerade = if config::ForDel::load(network).ip_masq {
+        masquerade::collect_garbage(&network.name, valid)
+    } else {
+        Ok(())
+    };
+    all([ipam, masquerade])
+}
+
+fn status(network: &Network) -> Result<()> {
+    let config = Config::of_network(network)?;
+    if let Some(ipam) = &config.ipam {
+        ipam.status(network)?;
+    }
+    if config.ip_masq { masquerade::status() } else { Ok(()) }
+}

@@ -1,0 +1,211 @@
+//! Upstream's nftables layout: tables `ip cni_hostport` and `ip6 cni_hostport`, a rule per mapping in `hostports`, and
+//! what must be masqueraded in `masquerading`; the comment of a rule is the container's id.
+//!
+//! Ours beside it, unseen by nft(8) and by the Go plugin: a tag of network and interface, so that GC of one network
+//! leaves the others alone.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use corten_netlink::message::address_bytes;
+use corten_netlink::nft::{
+    self, BaseChain, Batch, Chain, Comparison, Direction, Expression, Family, Hook, Register, Rule,
+    RuleEntry, Table, Translation, Verdict,
+};
+use corten_netlink::{Cidr, NetlinkError, Protocol, Socket};
+use nix::errno::Errno;
+
+use super::config::{Config, Mapping};
+use crate::Result;
+use crate::error::{Error, all};
+use crate::skel::{Attachment, Network, ValidAttachment};
+
+const HOSTPORTS_ALL: &str = "hostports_all";
+/// Rules with hostIP were here once; older plugins' may still be.
+const HOSTIP_HOSTPORTS: &str = "hostip_hostports";
+const HOSTPORTS: &str = "hostports";
+const MASQUERADING: &str = "masquerading";
+/// nft(8)'s `dstnat` and `srcnat`.
+const DESTINATION_NAT: i32 = -100;
+const SOURCE_NAT: i32 = 100;
+const TRIES: u32 = 10;
+
+/// Whose rules.
+#[derive(Debug)]
+pub struct Owner {
+    /// The comment.
+    container_id: String,
+    /// `network/ifname`.
+    tag: String,
+}
+
+impl Owner {
+    pub fn new(network: &Network, attachment: &Attachment) -> Self {
+        Self {
+            container_id: attachment.container_id.clone(),
+            tag: format!("{}/{}", network.name, attachment.ifname),
+        }
+    }
+
+    /// Rules of the Go plugin have no tag.
+    fn owns(&self, rule: &RuleEntry) -> bool {
+        rule.comment.as_deref() == Some(&self.container_id)
+            && rule.tag.as_ref().is_none_or(|tag| *tag == self.tag)
+    }
+}
+
+fn table(ipv4: bool) -> Table<'static> {
+    Table { family: if ipv4 { Family::Ipv4 } else { Family::Ipv6 }, name: "cni_hostport" }
+}
+
+fn open() -> Result<Socket> {
+    Ok(Socket::open(Protocol::Netfilter)?)
+}
+
+/// All rules of the container's address, in one transaction.
+pub fn add(owner: &Owner, config: &Config, address: IpAddr) -> Result<()> {
+    let ipv4 = address.is_ipv4();
+    let table = table(ipv4);
+    let mut batch = Batch::new();
+    add_frame(&mut batch, table, if ipv4 { &config.conditions_v4 } else { &config.conditions_v6 });
+    let rule = |expressions| Rule { expressions, comment: Some(&owner.container_id), tag: Some(&owner.tag) };
+    for mapping in config.mappings.iter().filter(|m| m.is_for(ipv4)) {
+        batch.add_rule(table, HOSTPORTS, &rule(destination_nat(mapping, address)));
+    }
+    if config.snat {
+        let base = BaseChain { hook: Hook::Postrouting, kind: "nat", priority: SOURCE_NAT };
+        batch.add_chain(table, &Chain { name: MASQUERADING, base: Some(base), comment: None });
+        for source in masqueraded_sources(config.masq_all, address) {
+            batch.add_rule(table, MASQUERADING, &rule(masquerade(source, address)));
+        }
+    }
+    Ok(batch.commit(&mut open()?)?)
+}
+
+/// Everything but the rules of single containers. The jumps are written anew each time, with the conditions of now.
+fn add_frame(batch: &mut Batch, table: Table<'_>, condition: &[Expression]) {
+    let plain = |expressions: Vec<Expression>| Rule { expressions, comment: None, tag: None };
+    let jump = |chain: &str| Expression::Verdict(Verdict::Jump(chain.into()));
+    batch.add_table(table, Some("CNI portmap plugin"));
+    for name in [HOSTPORTS, HOSTIP_HOSTPORTS, HOSTPORTS_ALL] {
+        batch.add_chain(table, &Chain { name, base: None, comment: None });
+    }
+    batch
+        .flush_chain(table, HOSTPORTS_ALL)
+        .add_rule(table, HOSTPORTS_ALL, &plain(vec![jump(HOSTIP_HOSTPORTS)]))
+        .add_rule(table, HOSTPORTS_ALL, &plain(vec![jump(HOSTPORTS)]));
+    for (name, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
+        let base = BaseChain { hook, kind: "nat", priority: DESTINATION_NAT };
+        let mut expressions = condition.to_vec();
+        expressions.extend(nft::destination_is_local());
+        expressions.push(jump(HOSTPORTS_ALL));
+        batch
+            .add_chain(table, &Chain { name, base: Some(base), comment: None })
+            .flush_chain(table, name)
+            .add_rule(table, name, &plain(expressions));
+    }
+}
+
+fn destination_nat(mapping: &Mapping, address: IpAddr) -> Vec<Expression> {
+    let mut expressions = Vec::with_capacity(10);
+    if let Some(host) = mapping.host_ip.filter(|ip| !ip.is_unspecified()) {
+        expressions.extend(nft::address(false, Direction::Destination, Comparison::Equal, Cidr::host(host)));
+    }
+    expressions.extend(nft::destination_port(mapping.transport, Comparison::Equal, mapping.host_port));
+    expressions.extend([
+        Expression::Immediate { into: Register::One, value: address_bytes(address) },
+        Expression::Immediate { into: Register::Two, value: mapping.container_port.to_be_bytes().to_vec() },
+        Expression::Nat {
+            translation: Translation::Destination,
+            ipv4: address.is_ipv4(),
+            address: Some(Register::One),
+            port: Some(Register::Two),
+        },
+    ]);
+    expressions
+}
+
+/// The container itself (hairpin) and this host by 127.0.0.1 need it to get their answers; `all`: everybody.
+fn masqueraded_sources(all: bool, address: IpAddr) -> Vec<Cidr> {
+    let everybody = |any: IpAddr| Cidr::new(any, 0).expect("a prefix of no bits");
+    match (all, address) {
+        (true, IpAddr::V4(_)) => vec![everybody(Ipv4Addr::UNSPECIFIED.into())],
+        (true, IpAddr::V6(_)) => vec![everybody(Ipv6Addr::UNSPECIFIED.into())],
+        (false, IpAddr::V4(_)) => vec![Cidr::host(address), Cidr::host(Ipv4Addr::LOCALHOST.into())],
+        (false, IpAddr::V6(_)) => vec![Cidr::host(address)],
+    }
+}
+
+fn masquerade(source: Cidr, address: IpAddr) -> Vec<Expression> {
+    let mut expressions = nft::address(false, Direction::Source, Comparison::Equal, source);
+    expressions.extend(nft::address(false, Direction::Destination, Comparison::Equal, Cidr::host(address)));
+    expressions.push(Expression::Masquerade);
+    expressions
+}
+
+/// Of both families: which addresses the container had may not be known any more.
+pub fn remove(owner: &Owner) -> Result<()> {
+    all([true, false].map(|ipv4| remove_where(table(ipv4), |rule| owner.owns(rule))))
+}
+
+/// Removes tagged rules of this network that belong to none of the attachments.
+pub fn collect_garbage(family: Family, network: &Network, valid: &[ValidAttachment]) -> Result<()> {
+    let prefix = format!("{}/", network.name);
+    remove_where(table(family == Family::Ipv4), |rule| {
+        let Some(ifname) = rule.tag.as_deref().and_then(|tag| tag.strip_prefix(&prefix)) else {
+            return false;
+        };
+        !valid.iter().any(|v| v.ifname == ifname && rule.comment.as_deref() == Some(&v.container_id))
+    })
+}
+
+fn remove_where(table: Table<'_>, unwanted: impl Fn(&RuleEntry) -> bool) -> Result<()> {
+    let mut socket = open()?;
+    for _ in 1..TRIES {
+        match try_remove(&mut socket, table, &unwanted) {
+            // Another process deleted one of them meanwhile.
+            Err(error) if error.is(Errno::ENOENT) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+    Ok(try_remove(&mut socket, table, &unwanted)?)
+}
+
+fn try_remove(
+    socket: &mut Socket,
+    table: Table<'_>,
+    unwanted: impl Fn(&RuleEntry) -> bool,
+) -> std::result::Result<(), NetlinkError> {
+    let mut batch = Batch::new();
+    for chain in [HOSTPORTS, HOSTIP_HOSTPORTS, MASQUERADING] {
+        for rule in socket.nft_rules(table, chain)?.iter().filter(|rule| unwanted(rule)) {
+            batch.delete_rule(table, rule);
+        }
+    }
+    batch.commit(socket)
+}
+
+/// Every rule that ADD made for this address is there.
+pub fn check(owner: &Owner, config: &Config, address: IpAddr) -> Result<()> {
+    let ipv4 = address.is_ipv4();
+    let mut socket = open()?;
+    let mappings = config.mappings.iter().filter(|m| m.is_for(ipv4));
+    let forwarding: Vec<_> = mappings.map(|m| destination_nat(m, address)).collect();
+    let masquerading: Vec<_> = if config.snat && !forwarding.is_empty() {
+        masqueraded_sources(config.masq_all, address).into_iter().map(|s| masquerade(s, address)).collect()
+    } else {
+        Vec::new()
+    };
+    for (chain, wanted) in [(HOSTPORTS, forwarding), (MASQUERADING, masquerading)] {
+        if wanted.is_empty() {
+            continue;
+        }
+        let rules = socket.nft_rules(table(ipv4), chain)?;
+        let there = |expressions: &Vec<Expression>| {
+            rules.iter().any(|rule| owner.owns(rule) && rule.expressions.as_ref() == Some(expressions))
+        };
+        if !wanted.iter().all(there) {
+            return Err(Error::internal(format!("missing hostport rules in chain {chain:?}")));
+        }
+    }
+    Ok(())
+}
