@@ -3,6 +3,7 @@
 //! A figure means something only beside another of the same run on the same machine, so every bench takes turns
 //! between its cases, and what it prints first are ratios.
 
+mod oci;
 mod report;
 mod sample;
 mod size;
@@ -33,11 +34,13 @@ pub enum Format {
 
 #[derive(Subcommand)]
 enum Bench {
+    Oci(oci::Args),
     Size(size::Args),
 }
 
 pub fn task(args: &Args) -> Result<ExitCode> {
     let report = match &args.bench {
+        Bench::Oci(args) => oci::bench(args)?,
         Bench::Size(args) => size::bench(args)?,
     };
     match args.output {

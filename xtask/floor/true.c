@@ -1,0 +1,2 @@
+// The program of a container that only starts.
+int main(void) { return 0; }
