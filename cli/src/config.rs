@@ -78,12 +78,12 @@ pub fn kubelet_args(instance: &Instance, settings: &Settings) -> Vec<String> {
     let path = |path: std::path::PathBuf| path.display().to_string();
     let pairs = [
         ("--manifests", path(instance.manifests())),
-        ("--root", path(instance.kubelet_root())),
-        ("--state", path(instance.state.clone())),
-        ("--cri", path(instance.cri_socket())),
+        ("--runtime-endpoint", format!("unix://{}", instance.cri_socket().display())),
+        ("--root-dir", path(instance.kubelet_root())),
+        ("--state", path(instance.kubelet_state())),
         ("--log-dir", path(instance.pod_logs())),
         ("--node-name", node_name()),
-        ("--cgroup-parent", settings.cgroup_parent.clone()),
+        ("--cgroup-root", settings.cgroup_parent.clone()),
     ];
     pairs.into_iter().flat_map(|(flag, value)| [flag.to_string(), value]).collect()
 }

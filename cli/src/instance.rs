@@ -98,8 +98,15 @@ impl Instance {
     pub fn cri_socket(&self) -> PathBuf {
         self.state.join("cri.sock")
     }
+    pub fn kubelet_state(&self) -> PathBuf {
+        self.state.join("kubelet")
+    }
+    /// The built-in image while it is imported.
+    pub fn demo_archive(&self) -> PathBuf {
+        self.state.join("demo-image.tar")
+    }
     pub fn kubelet_socket(&self) -> PathBuf {
-        self.state.join("kubelet.sock")
+        self.kubelet_state().join(corten_kubelet::status_api::SOCKET)
     }
     pub fn daemon_log(&self, daemon: &str) -> PathBuf {
         self.root.join("log").join(format!("{daemon}.log"))

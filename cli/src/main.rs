@@ -6,7 +6,6 @@ mod cmd;
 mod config;
 mod cri;
 mod daemon;
-mod demo;
 mod doctor;
 mod instance;
 mod kubelet;

@@ -186,9 +186,10 @@ fn entries(instance: &Instance, record: &Record) -> Result<Vec<PathBuf>> {
 }
 
 fn is_state_entry(name: &str) -> bool {
-    let file =
-        ["cri.", "kubelet.", "corten-"].iter().any(|prefix| name.trim_start_matches('.').starts_with(prefix));
-    file || matches!(name, "pods" | "oci" | "netns" | "demo-image")
+    let file = ["cri.", "corten-", "demo-image."]
+        .iter()
+        .any(|prefix| name.trim_start_matches('.').starts_with(prefix));
+    file || matches!(name, "kubelet" | "netns" | "oci" | "pods")
 }
 
 fn remove(path: &Path) -> Result<()> {

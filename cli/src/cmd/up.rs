@@ -7,6 +7,7 @@ use std::{fs, os::unix::fs::symlink};
 
 use anyhow::{Context, Result, bail};
 use corten_cri_api::corten_v1;
+use corten_images::demo;
 
 use crate::cmd::image;
 use crate::cri::{Cri, block_on, need_root, told};
@@ -16,7 +17,7 @@ use crate::instance::{Instance, RECORD_VERSION, Record, Settings, make_dirs, wri
 use crate::kubelet::{self, Pod};
 use crate::manifest::{self, Manifest};
 use crate::screen::Screen;
-use crate::{config, demo, network, programs, table};
+use crate::{config, network, programs, table};
 
 /// Start the node and run pods; without -f, the hello pod
 ///
@@ -202,9 +203,9 @@ async fn images(instance: &Instance, pods: &[Manifest], cri: &mut Cri, screen: &
         let started = Instant::now();
         let before = cri.image(reference).await?;
         let how = match &before {
-            Some(_) if reference == demo::REFERENCE => "built in",
+            Some(_) if reference == demo::NAME => "built in",
             Some(_) => "present",
-            None if reference == demo::REFERENCE => {
+            None if reference == demo::NAME => {
                 import_demo(instance, cri).await?;
                 "built in"
             }
@@ -224,15 +225,17 @@ async fn images(instance: &Instance, pods: &[Manifest], cri: &mut Cri, screen: &
 }
 
 async fn import_demo(instance: &Instance, cri: &mut Cri) -> Result<()> {
-    let archive = instance.state.join("demo-image");
-    demo::write(&programs::find("corten-demo")?, &archive)?;
+    let archive = instance.demo_archive();
+    let program = programs::find("corten-demo")?;
+    demo::write_archive(&program, &archive)
+        .with_context(|| format!("cannot write {} from {}", archive.display(), program.display()))?;
     let request = corten_v1::ImportRequest {
         path: archive.display().to_string(),
-        name: demo::REFERENCE.into(),
+        name: demo::NAME.into(),
         pinned: false,
     };
     let imported = cri.corten.import(request).await.map_err(|s| told("import the built-in image", &s));
-    demo::remove(&archive)?;
+    fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))?;
     imported.map(drop)
 }
 
