@@ -34,6 +34,12 @@ impl Drop for Created {
 }
 
 impl Cgroup {
+    /// Refuse a cgroup that is in use, before anything is recorded that an undo would take for its own: an undo kills
+    /// what is in the cgroup.
+    pub fn refuse_in_use(&self) -> Result<(), CgroupError> {
+        self.members.iter().try_for_each(|member| refuse_in_use(&member.path))
+    }
+
     /// Make the cgroup in each of its hierarchies.
     ///
     /// # Errors
@@ -131,6 +137,9 @@ fn not_handed_down(offered: &str, handed_down: &str) -> Vec<String> {
 }
 
 fn refuse_in_use(dir: &Path) -> Result<(), CgroupError> {
+    if !dir.exists() {
+        return Ok(());
+    }
     let count = files::pids_below(dir)?.len();
     if count > 0 {
         return Err(CgroupError::NotEmpty { path: dir.into(), count });

@@ -65,7 +65,8 @@ impl Cgroup {
     /// Signal `number` to every process, frozen meanwhile so that none forks away. Without a freezer: as long as new ones
     /// appear.
     pub fn signal_all(&self, number: i32) -> Result<(), CgroupError> {
-        if !self.exists() {
+        // Gone, or nobody there who could fork: the usual case of a delete, without the cost of a freezer.
+        if self.pids()?.is_empty() {
             return Ok(());
         }
         let was_frozen = match self.is_frozen() {
