@@ -6,25 +6,15 @@ use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
 use crate::{Errno, Result};
 
-/// Closes every descriptor from `first` on.
-///
-/// It really closes: descriptors that are only CLOEXEC stay visible in /proc/self/fd until execve (CVE-2024-21626).
-///
-/// # Safety
-/// The caller must not use any [`OwnedFd`] it still has at or above `first`: for the moment before `_exit` or `execve`.
-pub unsafe fn close_from(first: RawFd) -> Result<()> {
-    close_range(first, 0)
-}
-
 /// Marks every descriptor from `first` on close-on-exec.
 pub fn cloexec_from(first: RawFd) -> Result<()> {
-    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+    close_range(first as u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
-fn close_range(first: RawFd, flags: libc::c_uint) -> Result<()> {
+pub(crate) fn close_range(first: u32, last: u32, flags: libc::c_uint) -> Result<()> {
     // SAFETY: close_range(2) (Linux 5.9; CLOEXEC 5.11) takes three integers and touches no memory of ours. musl and
-    // rustix have no wrapper. What closing means for owned descriptors is the contract of `close_from`.
-    let answer = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) };
+    // rustix have no wrapper. What closing means for owned descriptors is the contract of the callers in this crate.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     check(answer).map(drop)
 }
 
@@ -61,8 +51,8 @@ pub fn is_open(number: RawFd) -> bool {
 }
 
 /// Lets the descriptors `numbers` survive execve (`--preserve-fds`); they were inherited and belong to no [`OwnedFd`].
-pub fn keep_over_exec(numbers: std::ops::Range<RawFd>) -> Result<()> {
-    numbers.into_iter().try_for_each(|number| {
+pub fn keep_over_exec(mut numbers: impl Iterator<Item = RawFd>) -> Result<()> {
+    numbers.try_for_each(|number| {
         // SAFETY: F_SETFD changes one flag of a number; a number that is not open answers EBADF.
         check(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }.into()).map(drop)
     })

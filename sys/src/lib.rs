@@ -11,6 +11,7 @@ pub mod fd;
 pub mod keyring;
 pub mod mount;
 pub mod netns;
+pub mod net;
 pub mod ns;
 pub mod pidfd;
 pub mod process;
@@ -20,6 +21,7 @@ pub mod root;
 pub mod sched;
 pub mod scm;
 pub mod seccomp;
+pub mod seal;
 pub mod signal;
 
 pub use errno::{Context, Errno, Failure};

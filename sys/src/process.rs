@@ -34,6 +34,30 @@ pub fn is_single_threaded() -> bool {
     unsafe { libc::unshare(libc::CLONE_THREAD) == 0 }
 }
 
+/// Given to the code that runs in a new process, and to nobody else.
+#[derive(Debug)]
+pub struct Inherited(());
+
+impl Inherited {
+    /// Closes every descriptor from `first` on that is not in `keep`: the parent's, which this copy got by accident.
+    ///
+    /// What the parent's frames own never runs again in this process; what the child's own code holds it must name in
+    /// `keep`, and what it opens later it owns as usual. They are closed, not only marked close-on-exec, so that
+    /// nothing of the host can be reached as /proc/self/fd/N (CVE-2024-21626).
+    pub fn close(self, first: i32, keep: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+        keep.sort_unstable();
+        let mut from = first as u32;
+        for number in keep {
+            if number > from {
+                crate::fd::close_range(from, number - 1, 0)?;
+            }
+            from = from.max(number + 1);
+        }
+        crate::fd::close_range(from, u32::MAX, 0)
+    }
+}
+
 /// Clones this process (clone3) and runs `child` in the copy, which then ends with the returned code.
 ///
 /// The child has the handlers of all signals reset, inherits every descriptor, and must only use what a copy of a
@@ -41,7 +65,7 @@ pub fn is_single_threaded() -> bool {
 ///
 /// # Errors
 /// EBUSY when this process has more than one thread: the copy could hold locks that nobody will ever release.
-pub fn clone(args: &Clone<'_>, child: impl FnOnce() -> i32) -> Result<Child> {
+pub fn clone(args: &Clone<'_>, child: impl FnOnce(Inherited) -> i32) -> Result<Child> {
     if !is_single_threaded() {
         return Err(Errno::BUSY);
     }
@@ -76,12 +100,12 @@ pub fn clone(args: &Clone<'_>, child: impl FnOnce() -> i32) -> Result<Child> {
 
 /// musl caches the tid, which is the parent's after a raw clone: `abort` would signal the parent. So a panic leaves
 /// by `_exit`.
-fn run_child(child: impl FnOnce() -> i32) -> ! {
+fn run_child(child: impl FnOnce(Inherited) -> i32) -> ! {
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("{panic}");
         exit_now(101)
     }));
-    exit_now(child())
+    exit_now(child(Inherited(())))
 }
 
 /// Ends the process without running exit handlers, which belong to the process this one was copied from.
@@ -147,18 +171,22 @@ pub fn reap_any() -> Result<Option<(i32, crate::pidfd::Exit)>> {
     }
 }
 
-/// Sets an hard or soft limit of this process. `resource`: a libc `RLIMIT_*` number.
-pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+/// Sets soft and hard limit of a process. `resource`: a libc `RLIMIT_*` number.
+pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: rustix has no resource by number; the structure is ours and only read.
-    check(unsafe { libc::setrlimit(resource as _, std::ptr::from_ref(&limit)) }.into()).map(drop)
+    // SAFETY: rustix has no resource by number. The new limit is ours and only read; no old one is asked for.
+    check(
+        unsafe { libc::prlimit(pid, resource as _, std::ptr::from_ref(&limit), std::ptr::null_mut()) }.into(),
+    )
+    .map(drop)
 }
 
-/// Soft and hard limit of this process.
-pub fn rlimit(resource: u32) -> Result<(u64, u64)> {
+/// Soft and hard limit of a process.
+pub fn rlimit(pid: i32, resource: u32) -> Result<(u64, u64)> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: getrlimit writes one rlimit, which is ours.
-    check(unsafe { libc::getrlimit(resource as _, std::ptr::from_mut(&mut limit)) }.into())?;
+    // SAFETY: prlimit writes one rlimit, which is ours, and sets none.
+    let answer = unsafe { libc::prlimit(pid, resource as _, std::ptr::null(), std::ptr::from_mut(&mut limit)) };
+    check(answer.into())?;
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
@@ -189,7 +217,7 @@ mod tests {
     fn a_process_with_threads_is_not_cloned() {
         let (stop, wait) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || wait.recv());
-        assert_eq!(clone(&Clone::default(), || 0).unwrap_err(), Errno::BUSY);
+        assert_eq!(clone(&Clone::default(), |_| 0).unwrap_err(), Errno::BUSY);
         drop(stop);
         thread.join().unwrap().unwrap_err();
     }
