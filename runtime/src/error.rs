@@ -16,7 +16,9 @@ pub enum Error {
     NotFound(String),
     #[error("container with given ID already exists: {0:?}")]
     Exists(String),
-    #[error("invalid container ID format: {0:?} (at most 1024 of [a-zA-Z0-9_+.-], not beginning with '.' or '-')")]
+    #[error(
+        "invalid container ID format: {0:?} (at most 1024 of [a-zA-Z0-9_+.-], not beginning with '.' or '-')"
+    )]
     InvalidId(String),
     #[error("{config}: {source}", config = config.display())]
     Config { config: PathBuf, source: ConfigError },
@@ -33,7 +35,9 @@ pub enum Error {
     /// The text of init itself, which ran in the container's namespaces.
     #[error("unable to start container process: {0}")]
     Init(String),
-    #[error("unable to start container process: init ended ({0}) before it was ready (killed, or out of memory?)")]
+    #[error(
+        "unable to start container process: init ended ({0}) before it was ready (killed, or out of memory?)"
+    )]
     InitEnded(String),
     #[error("cannot {action} container {id:?}: it is {status}")]
     WrongStatus { action: &'static str, id: String, status: Status },

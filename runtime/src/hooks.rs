@@ -54,7 +54,8 @@ fn run_one(kind: &'static str, index: usize, hook: &Hook, state: &[u8]) -> Resul
         path: path.clone(),
         failure: Failure::new(tried, errno),
     };
-    let output = memfd_create("hook-output", MemfdFlags::CLOEXEC).map_err(|errno| fail("memfd_create", errno))?;
+    let output =
+        memfd_create("hook-output", MemfdFlags::CLOEXEC).map_err(|errno| fail("memfd_create", errno))?;
     let mut child = spawn(hook, &path, &output).map_err(|error| fail("start", errno(&error)))?;
     let process = pidfd::open(child.id() as i32).map_err(|errno| fail("pidfd_open", errno))?;
     // A hook that does not read its input is no error.

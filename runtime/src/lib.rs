@@ -21,4 +21,7 @@ pub use error::{ConfigError, Error};
 pub use hooks::HookError;
 pub use init::child::Stdio;
 pub use op::{Console, CreateRequest, Created, ExecRequest, Executed, Runtime};
-pub use state::{State, Status};
+pub use state::{State, Status, rfc3339};
+
+/// The version of the runtime specification that is implemented.
+pub const SPEC_VERSION: &str = "1.3.0";

@@ -185,7 +185,8 @@ pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
 pub fn rlimit(pid: i32, resource: u32) -> Result<(u64, u64)> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: prlimit writes one rlimit, which is ours, and sets none.
-    let answer = unsafe { libc::prlimit(pid, resource as _, std::ptr::null(), std::ptr::from_mut(&mut limit)) };
+    let answer =
+        unsafe { libc::prlimit(pid, resource as _, std::ptr::null(), std::ptr::from_mut(&mut limit)) };
     check(answer.into())?;
     Ok((limit.rlim_cur, limit.rlim_max))
 }

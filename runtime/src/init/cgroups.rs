@@ -44,7 +44,9 @@ fn bind_member(member: &Member, attributes: Attributes, tmpfs: &std::os::fd::Own
         mount::attach(&tree, target)?;
         // `cpu,cpuacct` is also found as `cpu` and as `cpuacct`.
         let others = member.controllers.iter().filter(|c| OsStr::new(c) != name && !c.starts_with("name="));
-        others.filter(|_| member.version == Version::V1).try_for_each(|controller| symlinkat(name, tmpfs, controller.as_str()))
+        others
+            .filter(|_| member.version == Version::V1)
+            .try_for_each(|controller| symlinkat(name, tmpfs, controller.as_str()))
     };
     bind().tried(|| format!("bind cgroup {}", member.path.display()))
 }

@@ -9,8 +9,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use corten_sys::ns::{self, Kind};
-use corten_sys::procfs::Procfs;
 use corten_sys::process::{self, Inherited};
+use corten_sys::procfs::Procfs;
 use corten_sys::{Context, Failure, Root, keyring, net, sched, signal};
 use rustix::fs::Mode;
 
@@ -40,7 +40,11 @@ pub(super) enum InitError {
 pub enum Stdio {
     /// Those of the calling process.
     Inherit,
-    Fds { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    Fds {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
 }
 
 /// Who gets the master of the terminal.
@@ -125,7 +129,11 @@ fn fail(socket: &InitEnd, error: &InitError) -> i32 {
     1
 }
 
-fn create_until_ready(create: &Create<'_>, socket: &InitEnd, inherited: Inherited) -> Result<program::Found, InitError> {
+fn create_until_ready(
+    create: &Create<'_>,
+    socket: &InitEnd,
+    inherited: Inherited,
+) -> Result<program::Found, InitError> {
     let (plan, common) = (create.plan, &create.common);
     enter(common, socket, inherited, Some(create.gate))?;
 
@@ -144,7 +152,8 @@ fn create_until_ready(create: &Create<'_>, socket: &InitEnd, inherited: Inherite
         net::loopback_up().tried(|| "bring lo up".into())?;
     }
 
-    let root = rootfs::prepare(&plan.rootfs, create.cgroup, &plan.process.cwd, plan.namespaces.has(Kind::User))?;
+    let root =
+        rootfs::prepare(&plan.rootfs, create.cgroup, &plan.process.cwd, plan.namespaces.has(Kind::User))?;
     let terminal = console::make(common, &root, true)?;
     if create.parent_hooks {
         socket.send(&FromInit::RunHooks).tried(|| "ask for hooks".into())?;
@@ -163,7 +172,8 @@ fn create_until_ready(create: &Create<'_>, socket: &InitEnd, inherited: Inherite
     if !plan.sysctls.is_empty() {
         let proc = Procfs::detached().tried(|| "mount a private proc for sysctls".into())?;
         for sysctl in &plan.sysctls {
-            proc.write(&sysctl.path, &sysctl.value).tried(|| format!("write {:?} to /proc/{}", sysctl.value, sysctl.path))?;
+            proc.write(&sysctl.path, &sysctl.value)
+                .tried(|| format!("write {:?} to /proc/{}", sysctl.value, sysctl.path))?;
         }
     }
     if let Some(persona) = plan.personality {
@@ -182,7 +192,8 @@ fn create_until_ready(create: &Create<'_>, socket: &InitEnd, inherited: Inherite
 /// What is left once the container is created: the gate, then the program.
 fn create_from_gate(create: &Create<'_>, found: &program::Found) -> Result<Infallible, InitError> {
     let mut byte = [0; 1];
-    rustix::io::retry_on_intr(|| rustix::io::read(create.gate, &mut byte)).tried(|| "wait at the gate".into())?;
+    rustix::io::retry_on_intr(|| rustix::io::read(create.gate, &mut byte))
+        .tried(|| "wait at the gate".into())?;
     let hooks = create.plan.hooks.start_container().as_deref().unwrap_or_default();
     let state = State { pid: process::own_pid(), status: Status::Created, ..create.state.clone() };
     hooks::run("startContainer", hooks, &state)?;
@@ -262,7 +273,8 @@ fn join_keyring(common: &Common<'_>, socket: &InitEnd) -> Result<(), Failure> {
     match keyring::join_session(name) {
         Ok(()) => Ok(()),
         Err(errno) => {
-            let text = format!("no session keyring for the container: {}", corten_sys::errno::describe(errno));
+            let text =
+                format!("no session keyring for the container: {}", corten_sys::errno::describe(errno));
             socket.send(&FromInit::Warning(text)).tried(|| "send a warning".into())
         }
     }
@@ -281,7 +293,11 @@ fn become_user(common: &Common<'_>, socket: &InitEnd, old_umask: Mode) -> Result
         rustix::thread::set_no_new_privs(true).tried(|| "prctl PR_SET_NO_NEW_PRIVS".into())?;
     }
     // Kept open until the parent, which is told its number, has fetched it: it answers `Go` only then.
-    let listener = if loads_early(common) && !process.no_new_privileges { load_seccomp_early(common, socket)? } else { None };
+    let listener = if loads_early(common) && !process.no_new_privileges {
+        load_seccomp_early(common, socket)?
+    } else {
+        None
+    };
     rustix::process::umask(process.ids.umask.map_or(old_umask, Mode::from_raw_mode));
     let home = identity::home(process);
     identity::assume(process, socket)?;
@@ -309,8 +325,9 @@ fn load_seccomp(common: &Common<'_>) -> Result<Option<OwnedFd>, Failure> {
 fn load_seccomp_early(common: &Common<'_>, socket: &InitEnd) -> Result<Option<OwnedFd>, Failure> {
     let listener = load_seccomp(common)?;
     if let Some(fd) = &listener {
-        socket.send(&FromInit::Listener(fd.as_raw_fd())).tried(|| "hand over the seccomp notify descriptor".into())?;
+        socket
+            .send(&FromInit::Listener(fd.as_raw_fd()))
+            .tried(|| "hand over the seccomp notify descriptor".into())?;
     }
     Ok(listener)
 }
-

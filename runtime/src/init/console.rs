@@ -52,9 +52,12 @@ pub(super) fn attach(common: &Common<'_>, terminal: Option<Pty>, socket: &InitEn
         }
         match common.console {
             ConsoleTo::Socket(console) => {
-                scm::send(console, b"/dev/ptmx", &[terminal.master.as_fd()]).tried(|| "send the terminal to the console socket".into())?;
+                scm::send(console, b"/dev/ptmx", &[terminal.master.as_fd()])
+                    .tried(|| "send the terminal to the console socket".into())?;
             }
-            _ => socket.send_console(terminal.master.as_fd()).tried(|| "send the terminal to the parent".into())?,
+            _ => socket
+                .send_console(terminal.master.as_fd())
+                .tried(|| "send the terminal to the parent".into())?,
         }
         let peer = terminal.peer.as_fd();
         place(peer, peer, peer)?;

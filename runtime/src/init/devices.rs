@@ -5,8 +5,8 @@ use std::path::Path;
 
 use corten_sys::{Context, Errno, Failure, Root, mount};
 use rustix::fs::{
-    AtFlags, Dev, FileType, Gid, Mode, Stat, Uid, chownat, fstat, major, makedev, minor, mknodat, statat, symlinkat,
-    unlinkat,
+    AtFlags, Dev, FileType, Gid, Mode, Stat, Uid, chownat, fstat, major, makedev, minor, mknodat, statat,
+    symlinkat, unlinkat,
 };
 
 use super::rootfs::DIRECTORY;
@@ -80,8 +80,12 @@ fn file_type(kind: DeviceKind) -> FileType {
 }
 
 /// Source: runtime-spec config-linux.md "Default Devices", "dev symbolic links".
-const LINKS: [(&str, &str); 4] =
-    [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+const LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
 
 pub(super) fn link_all(root: &Root) -> Result<(), Failure> {
     let dev = root.mkdir_all("dev", DIRECTORY).tried(|| "open /dev of the container".into())?;

@@ -23,11 +23,15 @@ pub(super) fn assume(process: &Process, socket: &InitEnd) -> Result<(), Failure>
         let text = format!("capabilities not held and thus not given: {}", caps::names(missing).join(", "));
         socket.send(&FromInit::Warning(text)).tried(|| "send a warning".into())?;
     }
-    caps::limit_bounding(held.bounding, sets.bounding).tried(|| "drop capabilities from the bounding set".into())?;
+    caps::limit_bounding(held.bounding, sets.bounding)
+        .tried(|| "drop capabilities from the bounding set".into())?;
     caps::keep_over_setuid(true).tried(|| "prctl PR_SET_KEEPCAPS".into())?;
     let ids = &process.ids;
-    process::set_ids(ids.uid, ids.gid, Some(&ids.groups)).tried(|| format!("become {}:{}", ids.uid, ids.gid))
-        .map_err(|failure| failure.hint("an id that the user namespace does not map, or setgroups is denied there"))?;
+    process::set_ids(ids.uid, ids.gid, Some(&ids.groups))
+        .tried(|| format!("become {}:{}", ids.uid, ids.gid))
+        .map_err(|failure| {
+            failure.hint("an id that the user namespace does not map, or setgroups is denied there")
+        })?;
     caps::keep_over_setuid(false).tried(|| "prctl PR_SET_KEEPCAPS".into())?;
     caps::set(&sets).tried(|| "capset".into())?;
     caps::set_ambient(sets.ambient).tried(|| "set ambient capabilities".into())
@@ -51,7 +55,8 @@ pub(super) fn home(process: &Process) -> Option<std::ffi::CString> {
     if process.has_home {
         return None;
     }
-    let home = read_passwd().and_then(|text| home_of(&text, process.ids.uid)).unwrap_or_else(|| "/".to_owned());
+    let home =
+        read_passwd().and_then(|text| home_of(&text, process.ids.uid)).unwrap_or_else(|| "/".to_owned());
     std::ffi::CString::new(format!("HOME={home}")).ok()
 }
 
@@ -94,9 +99,16 @@ mod tests {
     fn capabilities_are_intersected_with_those_held() {
         let held = Sets { bounding: 0b0111, permitted: 0b0011, effective: 0b0011, ..Sets::default() };
         let all = 0b1111;
-        let wanted = Sets { bounding: all, permitted: all, effective: all, inheritable: 0b0001, ambient: all };
+        let wanted =
+            Sets { bounding: all, permitted: all, effective: all, inheritable: 0b0001, ambient: all };
         let given = intersect(&wanted, &held);
-        let expected = Sets { bounding: 0b0111, permitted: 0b0011, effective: 0b0011, inheritable: 0b0001, ambient: 0b0001 };
+        let expected = Sets {
+            bounding: 0b0111,
+            permitted: 0b0011,
+            effective: 0b0011,
+            inheritable: 0b0001,
+            ambient: 0b0001,
+        };
         assert_eq!(given, expected);
     }
 }

@@ -53,7 +53,11 @@ struct Cover {
 impl Cover {
     fn hide(&mut self, target: &OwnedFd) -> Result<(), Failure> {
         let status = fstat(target).tried(|| "stat".into())?;
-        if FileType::from_raw_mode(status.st_mode) == FileType::Directory { self.hide_directory(target) } else { self.hide_file(target) }
+        if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+            self.hide_directory(target)
+        } else {
+            self.hide_file(target)
+        }
     }
 
     fn hide_file(&mut self, target: &OwnedFd) -> Result<(), Failure> {
@@ -61,16 +65,26 @@ impl Cover {
             Some(null) => null,
             None => self.null.insert(host_null()?),
         };
-        mount::clone_tree(null, false).and_then(|tree| mount::attach(tree, target)).tried(|| "bind /dev/null".into())
+        mount::clone_tree(null, false)
+            .and_then(|tree| mount::attach(tree, target))
+            .tried(|| "bind /dev/null".into())
     }
 
     /// The first one is a new tmpfs; once attached it can be copied (a detached mount cannot, before Linux 6.15).
     fn hide_directory(&mut self, target: &OwnedFd) -> Result<(), Failure> {
         if let Some(empty) = &self.empty {
-            return mount::clone_tree(empty, false).and_then(|tree| mount::attach(tree, target)).tried(|| "bind an empty directory".into());
+            return mount::clone_tree(empty, false)
+                .and_then(|tree| mount::attach(tree, target))
+                .tried(|| "bind an empty directory".into());
         }
-        let limits = [Parameter::Value("nr_blocks".into(), "1".into()), Parameter::Value("nr_inodes".into(), "1".into())];
-        let flags = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let limits = [
+            Parameter::Value("nr_blocks".into(), "1".into()),
+            Parameter::Value("nr_inodes".into(), "1".into()),
+        ];
+        let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let empty = mount::filesystem("tmpfs", "tmpfs", &limits, flags)
             .and_then(|empty| mount::attach(&empty, target).map(|()| empty))
             .tried(|| "mount an empty tmpfs".into())?;

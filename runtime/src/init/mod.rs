@@ -4,8 +4,8 @@
 //! speak the typed phases of [`protocol`]. The child is a plain copy of a single-threaded process: it is linear, and
 //! reads as the order of the specification.
 
-pub mod child;
 mod cgroups;
+pub mod child;
 mod console;
 mod devices;
 mod identity;

@@ -8,8 +8,8 @@ use corten_sys::procfs::Procfs;
 use corten_sys::{Context, Errno, Failure, Root};
 use rustix::fs::{FileType, Mode, fstat};
 
-use super::child::InitError;
 use super::cgroups;
+use super::child::InitError;
 use super::rootfs::DIRECTORY;
 use crate::cgroup::Cgroup;
 use crate::plan::{Mount, MountKind, Rootfs};
@@ -51,9 +51,12 @@ fn bind(plan: &Mount, source: &Path, recursive: bool, root: &Root) -> Result<(),
     let is_directory = FileType::from_raw_mode(fstat(&tree).tried(tried)?.st_mode) == FileType::Directory;
     if plan.destination == Path::new("/proc") {
         let copy = tree.try_clone().tried(tried)?;
-        Procfs::verified(copy).tried(tried).map_err(|failure| failure.hint("only a proc file system may be at /proc"))?;
+        Procfs::verified(copy)
+            .tried(tried)
+            .map_err(|failure| failure.hint("only a proc file system may be at /proc"))?;
     }
-    let target = if is_directory { directory(root, &plan.destination) } else { file(root, &plan.destination) };
+    let target =
+        if is_directory { directory(root, &plan.destination) } else { file(root, &plan.destination) };
     let target = target.tried(tried)?;
     attach(plan, &tree, &target, plan.attributes)
 }
@@ -99,13 +102,19 @@ fn explain(failure: Failure) -> Failure {
     }
 }
 
-pub(super) fn attach(plan: &Mount, tree: &OwnedFd, target: &OwnedFd, attributes: Attributes) -> Result<(), InitError> {
+pub(super) fn attach(
+    plan: &Mount,
+    tree: &OwnedFd,
+    target: &OwnedFd,
+    attributes: Attributes,
+) -> Result<(), InitError> {
     let tried = |what: &str| format!("mounts[{}]: {what} {}", plan.index, plan.destination.display());
     if !attributes.is_empty() {
         mount::set_attributes(tree, attributes, false).tried(|| tried("set the attributes of"))?;
     }
     if !plan.recursive.is_empty() {
-        mount::set_attributes(tree, plan.recursive, true).tried(|| tried("set the recursive attributes of"))?;
+        mount::set_attributes(tree, plan.recursive, true)
+            .tried(|| tried("set the recursive attributes of"))?;
     }
     mount::attach(tree, target).tried(|| tried("attach"))?;
     for (propagation, recursive) in &plan.propagation {
@@ -142,5 +151,9 @@ fn real_directory(root: &Root, path: &Path) -> Result<OwnedFd, InitError> {
         other => other.tried(|| format!("open mount target {}", path.display()))?,
     };
     let status = fstat(&target).tried(|| format!("stat mount target {}", path.display()))?;
-    if FileType::from_raw_mode(status.st_mode) == FileType::Directory { Ok(target) } else { Err(refuse("must be a directory")) }
+    if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+        Ok(target)
+    } else {
+        Err(refuse("must be a directory"))
+    }
 }

@@ -68,7 +68,9 @@ pub fn clone(
         None => {
             let _back = ForChildren::switch(namespaces)?;
             let args = Clone { flags, into_cgroup: cgroup };
-            process::clone(&args, body).tried(|| "clone the container's first process".into()).map_err(explain)?
+            process::clone(&args, body)
+                .tried(|| "clone the container's first process".into())
+                .map_err(explain)?
         }
     };
     Ok(Parent { init: Guard(Some(child)), socket: parent_end, phase: Cloned })
@@ -90,7 +92,9 @@ pub fn clone_beside(
         ns::join_process(target, Kind::Pid.flag()).tried(|| "join the container's pid namespace".into())?;
     }
     let args = Clone { flags: 0, into_cgroup: cgroup };
-    let child = process::clone(&args, |inherited| body(init_end, inherited)).tried(|| "clone".into()).map_err(explain)?;
+    let child = process::clone(&args, |inherited| body(init_end, inherited))
+        .tried(|| "clone".into())
+        .map_err(explain)?;
     drop(back);
     Ok(Parent { init: Guard(Some(child)), socket: parent_end, phase: Working })
 }
@@ -115,13 +119,19 @@ pub fn open_namespaces(namespaces: &Namespaces) -> Result<Vec<(Kind, OwnedFd)>, 
 /// caller's; the time namespace by the parent, because its offsets must be written before anybody is in it.
 fn clone_flags(namespaces: &Namespaces) -> u32 {
     let made_later = [Kind::Cgroup, Kind::Time];
-    namespaces.create.iter().filter(|kind| !made_later.contains(kind)).fold(0, |flags, kind| flags | kind.flag())
+    namespaces
+        .create
+        .iter()
+        .filter(|kind| !made_later.contains(kind))
+        .fold(0, |flags, kind| flags | kind.flag())
 }
 
 fn explain(failure: Failure) -> Failure {
     match failure.errno {
         Errno::BUSY => failure.hint("the calling process has more than one thread"),
-        Errno::NOSPC => failure.hint("a limit in /proc/sys/user or the depth of nested namespaces is reached"),
+        Errno::NOSPC => {
+            failure.hint("a limit in /proc/sys/user or the depth of nested namespaces is reached")
+        }
         Errno::PERM => failure.hint("CAP_SYS_ADMIN is needed, or user namespaces are disabled"),
         _ => failure,
     }
@@ -136,7 +146,8 @@ impl ForChildren {
     fn switch(namespaces: &Namespaces) -> Result<Self, Failure> {
         let mut switched = Self { own: Vec::new() };
         if let Some(path) = namespaces.joins(Kind::Pid) {
-            let target = ns::open(path, Kind::Pid).tried(|| format!("open pid namespace {}", path.display()))?;
+            let target =
+                ns::open(path, Kind::Pid).tried(|| format!("open pid namespace {}", path.display()))?;
             switched.keep(Kind::Pid)?;
             ns::join(&target, Kind::Pid).tried(|| format!("join pid namespace {}", path.display()))?;
         }
@@ -145,7 +156,8 @@ impl ForChildren {
             ns::unshare(Kind::Time.flag()).tried(|| "make a time namespace".into())?;
             if !namespaces.time_offsets.is_empty() {
                 let proc = host_proc()?;
-                proc.write("self/timens_offsets", &namespaces.time_offsets).tried(|| "write timens_offsets".into())?;
+                proc.write("self/timens_offsets", &namespaces.time_offsets)
+                    .tried(|| "write timens_offsets".into())?;
             }
         }
         Ok(switched)
@@ -175,7 +187,11 @@ fn clone_in_user_namespace(
     body: impl FnOnce(Inherited) -> i32,
 ) -> Result<Child, Failure> {
     let user = ns::open(path, Kind::User).tried(|| format!("open user namespace {}", path.display()))?;
-    let pid = namespaces.joins(Kind::Pid).map(|path| ns::open(path, Kind::Pid)).transpose().tried(|| "open pid namespace".into())?;
+    let pid = namespaces
+        .joins(Kind::Pid)
+        .map(|path| ns::open(path, Kind::Pid))
+        .transpose()
+        .tried(|| "open pid namespace".into())?;
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).tried(|| "pipe".into())?;
     let between = process::clone(&Clone::default(), |_| {
         let join = || -> Result<(), Errno> {
@@ -184,7 +200,8 @@ fn clone_in_user_namespace(
             pid.as_ref().map_or(Ok(()), |pid| ns::join(pid, Kind::Pid))?;
             if namespaces.creates(Kind::Time) { ns::unshare(Kind::Time.flag()) } else { Ok(()) }
         };
-        let made = join().and_then(|()| process::clone(&Clone { flags: flags | Clone::SIBLING, into_cgroup: None }, body));
+        let made = join()
+            .and_then(|()| process::clone(&Clone { flags: flags | Clone::SIBLING, into_cgroup: None }, body));
         let answer = made.map_or_else(|errno| -errno.raw_os_error(), |child| child.pid);
         i32::from(rustix::io::write(&write, &answer.to_ne_bytes()).is_err())
     })
@@ -271,7 +288,8 @@ impl Parent<Working> {
                 Some((FromInit::Console, fd)) => console = fd,
                 Some((FromInit::Failed(text), _)) => return Err(Error::Init(text)),
                 Some((FromInit::Listener(number), _)) => {
-                    let fd = pidfd::get_fd(self.pidfd(), number).tried(|| "fetch the seccomp notify descriptor".into())?;
+                    let fd = pidfd::get_fd(self.pidfd(), number)
+                        .tried(|| "fetch the seccomp notify descriptor".into())?;
                     listener(fd)?;
                 }
                 Some((FromInit::Ready, _)) => return Ok(self.next(Ready { console })),
@@ -317,7 +335,10 @@ fn set_limit(pid: i32, limit: &Limit) -> Result<Option<String>, Failure> {
     let (_, possible) = process::rlimit(pid, limit.resource).tried(tried)?;
     let (soft, hard) = (limit.soft.min(possible), limit.hard.min(possible));
     process::set_rlimit(pid, limit.resource, soft, hard).tried(tried)?;
-    Ok(Some(format!("{} of {}:{} clamped to {soft}:{hard} (no CAP_SYS_RESOURCE to raise it)", limit.name, limit.soft, limit.hard)))
+    Ok(Some(format!(
+        "{} of {}:{} clamped to {soft}:{hard} (no CAP_SYS_RESOURCE to raise it)",
+        limit.name, limit.soft, limit.hard
+    )))
 }
 
 fn set_oom_score(pid: i32, score: i32) -> Result<Option<String>, Failure> {
@@ -327,14 +348,19 @@ fn set_oom_score(pid: i32, score: i32) -> Result<Option<String>, Failure> {
         Ok(()) => Ok(None),
         Err(Errno::ACCESS | Errno::PERM) => {
             let now = proc.read(&path).tried(|| "read oom_score_adj".into())?;
-            Ok(Some(format!("oom_score_adj of {score} clamped to {} (no CAP_SYS_RESOURCE to lower it)", now.trim())))
+            Ok(Some(format!(
+                "oom_score_adj of {score} clamped to {} (no CAP_SYS_RESOURCE to lower it)",
+                now.trim()
+            )))
         }
         Err(errno) => Err(Failure::new(format!("set oom_score_adj to {score}"), errno)),
     }
 }
 
 pub(crate) fn host_proc() -> Result<Procfs, Failure> {
-    Procfs::host().tried(|| "open /proc".into()).map_err(|failure| failure.hint("it must be a proc file system"))
+    Procfs::host()
+        .tried(|| "open /proc".into())
+        .map_err(|failure| failure.hint("it must be a proc file system"))
 }
 
 /// Writes the pid file: its content appears whole or not at all.

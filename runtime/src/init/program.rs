@@ -41,7 +41,11 @@ pub(super) fn find(process: &Process, home: Option<CString>, extra: &[CString]) 
     let path = if name.to_bytes().contains(&b'/') {
         match exec::executable(name) {
             Ok(()) => name.clone(),
-            Err(Errno::NOENT) => return Err(InitError::Program(format!("exec: {text:?}: stat {text}: no such file or directory"))),
+            Err(Errno::NOENT) => {
+                return Err(InitError::Program(format!(
+                    "exec: {text:?}: stat {text}: no such file or directory"
+                )));
+            }
             Err(Errno::ISDIR) => return Err(InitError::Program(format!("exec: {text:?}: is a directory"))),
             Err(other) => return Err(InitError::Program(format!("exec: {text:?}: {}", errno::text(other)))),
         }
@@ -70,7 +74,8 @@ fn search(process: &Process, name: &str) -> Result<CString, InitError> {
 /// The preserved descriptors survive execve, and nothing else does.
 pub(super) fn settle_descriptors(preserved: u32) -> Result<(), InitError> {
     let kept = 3 + preserved as i32;
-    fd::keep_over_exec((3..kept).filter(|number| fd::is_open(*number))).tried(|| "keep preserved descriptors".into())?;
+    fd::keep_over_exec((3..kept).filter(|number| fd::is_open(*number)))
+        .tried(|| "keep preserved descriptors".into())?;
     Ok(fd::cloexec_from(kept).tried(|| "close_range".into())?)
 }
 

@@ -150,12 +150,20 @@ mod tests {
     #[test]
     fn messages_survive_the_way() {
         let (parent, init) = pair().unwrap();
-        for message in [FromInit::Warning("a\nb".into()), FromInit::RunHooks, FromInit::Listener(7), FromInit::Ready, FromInit::Failed("x".into())] {
+        for message in [
+            FromInit::Warning("a\nb".into()),
+            FromInit::RunHooks,
+            FromInit::Listener(7),
+            FromInit::Ready,
+            FromInit::Failed("x".into()),
+        ] {
             init.send(&message).unwrap();
             assert_eq!(parent.receive().unwrap().unwrap().0, message);
         }
         init.send(&FromInit::Failed("x".repeat(10_000))).unwrap();
-        assert!(matches!(parent.receive().unwrap().unwrap().0, FromInit::Failed(text) if text.len() == LIMIT - 1));
+        assert!(
+            matches!(parent.receive().unwrap().unwrap().0, FromInit::Failed(text) if text.len() == LIMIT - 1)
+        );
         drop(init);
         assert!(parent.receive().unwrap().is_none());
     }

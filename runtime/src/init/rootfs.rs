@@ -14,7 +14,12 @@ use crate::cgroup::Cgroup;
 use crate::plan::Rootfs;
 
 /// Mounts everything below a copy of the root file system's mount; nothing is entered yet.
-pub(super) fn prepare(plan: &Rootfs, cgroup: &Cgroup, cwd: &Path, in_user_namespace: bool) -> Result<Root, InitError> {
+pub(super) fn prepare(
+    plan: &Rootfs,
+    cgroup: &Cgroup,
+    cwd: &Path,
+    in_user_namespace: bool,
+) -> Result<Root, InitError> {
     separate(plan)?;
     let tree = mount::clone_host_tree(&plan.path, true)
         .and_then(|tree| mount::attach_host(&tree, &plan.path).map(|()| tree))
@@ -52,7 +57,8 @@ fn make_parent_private(rootfs: &Path) -> Result<(), Failure> {
     let mounts = proc.read("self/mountinfo").tried(|| "read mountinfo".into())?;
     let parent = parent_mount(&mounts, rootfs).unwrap_or_else(|| PathBuf::from("/"));
     let handle = corten_sys::root::host_handle(&parent).tried(|| format!("open {}", parent.display()))?;
-    mount::set_propagation(&handle, Propagation::Private, false).tried(|| format!("make {} private", parent.display()))
+    mount::set_propagation(&handle, Propagation::Private, false)
+        .tried(|| format!("make {} private", parent.display()))
 }
 
 /// The longest mount point that `path` lies at or below.
@@ -85,23 +91,33 @@ fn unescape(field: &str) -> PathBuf {
 
 /// Makes it `/`. Without pivot_root (a root on the initial ramfs), or in a mount namespace that others live in and
 /// whose root is theirs, it is moved over `/`, or only entered.
-pub(super) fn enter(plan: &Rootfs, root: Root, no_pivot: bool, shared_namespace: bool) -> Result<(), InitError> {
+pub(super) fn enter(
+    plan: &Rootfs,
+    root: Root,
+    no_pivot: bool,
+    shared_namespace: bool,
+) -> Result<(), InitError> {
     let tree = root.into_fd();
     if shared_namespace {
-        rustix::process::fchdir(&tree).and_then(|()| rustix::process::chroot(".")).tried(|| "chroot".into())?;
+        rustix::process::fchdir(&tree)
+            .and_then(|()| rustix::process::chroot("."))
+            .tried(|| "chroot".into())?;
     } else if no_pivot {
         move_over_root(&tree).tried(|| "move the root file system to /".into())?;
     } else {
-        mount::pivot_root(&tree).tried(|| "pivot_root".into())
+        mount::pivot_root(&tree)
+            .tried(|| "pivot_root".into())
             .map_err(|failure| failure.hint("a root on an initial ramfs needs --no-pivot"))?;
     }
     rustix::process::chdir("/").tried(|| "chdir to /".into())?;
     if plan.readonly {
         let readonly = Attributes::set(MountAttrFlags::MOUNT_ATTR_RDONLY);
-        mount::set_attributes(&tree, readonly, false).tried(|| "make the root file system read-only".into())?;
+        mount::set_attributes(&tree, readonly, false)
+            .tried(|| "make the root file system read-only".into())?;
     }
     if let Some((propagation, recursive)) = plan.propagation {
-        mount::set_propagation(&tree, propagation, recursive).tried(|| "set linux.rootfsPropagation".into())?;
+        mount::set_propagation(&tree, propagation, recursive)
+            .tried(|| "set linux.rootfsPropagation".into())?;
     }
     Ok(())
 }

@@ -67,7 +67,8 @@ impl Runtime {
     /// Creates a container. On an error nothing is left behind.
     pub fn create(&self, request: &CreateRequest) -> Result<Created, Error> {
         let directory = self.directory(&request.id)?;
-        let bundle = request.bundle.canonicalize().tried(|| format!("open bundle {}", request.bundle.display()))?;
+        let bundle =
+            request.bundle.canonicalize().tried(|| format!("open bundle {}", request.bundle.display()))?;
         let config = bundle.join("config.json");
         let in_config = |source| Error::Config { config: config.clone(), source };
         let loaded = bundle::load_spec(&config).map_err(in_config)?;
@@ -75,14 +76,21 @@ impl Runtime {
         let filter = plan.seccomp.as_ref().map(Filter::new).transpose()?;
         let console = connect_console(&request.console, &plan.process)?;
         let hierarchies = Hierarchies::detect()?;
-        let cgroup = Cgroup::locate(&hierarchies, plan.cgroups_path.as_deref(), &request.id, None, plan.resources.as_ref())?;
+        let cgroup = Cgroup::locate(
+            &hierarchies,
+            plan.cgroups_path.as_deref(),
+            &request.id,
+            None,
+            plan.resources.as_ref(),
+        )?;
         let mut record = new_record(request, &loaded.value, &plan, bundle, cgroup)?;
 
         directory.reserve(&request.id)?;
         let mut undo = Undo { directory: Some(&directory), record: None };
         directory.write(&record)?;
         undo.record = Some(record.clone());
-        let created = set_up(request, &plan, filter.as_ref(), &console, &directory, &mut record, loaded.warnings)?;
+        let created =
+            set_up(request, &plan, filter.as_ref(), &console, &directory, &mut record, loaded.warnings)?;
         undo.directory = None;
         Ok(created)
     }
@@ -133,7 +141,9 @@ fn set_up(
         state: State::new(record, Status::Creating, 0),
     };
     let pair = protocol::pair().tried(|| "make a socket pair for init".into())?;
-    let init = parent::clone(&plan.namespaces, into_cgroup, pair, |socket, inherited| child::create(&spec, socket, inherited))?;
+    let init = parent::clone(&plan.namespaces, into_cgroup, pair, |socket, inherited| {
+        child::create(&spec, socket, inherited)
+    })?;
     let pid = init.pid();
     let init = init.write_id_maps(&plan.namespaces)?;
     warnings.extend(init.apply_limits(&plan.process)?);
@@ -156,9 +166,11 @@ fn set_up(
 
 /// prestart, then createRuntime: both run in the host's namespaces once the container's mounts are done.
 fn parent_hooks(plan: &Plan) -> impl Iterator<Item = (&'static str, &[oci_spec::runtime::Hook])> {
-    #[expect(deprecated, reason = "prestart hooks are still run, as the specification wants")]
     let lists = [("prestart", plan.hooks.prestart()), ("createRuntime", plan.hooks.create_runtime())];
-    lists.into_iter().map(|(kind, list)| (kind, list.as_deref().unwrap_or_default())).filter(|(_, list)| !list.is_empty())
+    lists
+        .into_iter()
+        .map(|(kind, list)| (kind, list.as_deref().unwrap_or_default()))
+        .filter(|(_, list)| !list.is_empty())
 }
 
 pub(super) fn hand_over_listener(
@@ -173,7 +185,13 @@ pub(super) fn hand_over_listener(
     Ok(send_listener(path, fd.as_fd(), &state.oci_version, pid, metadata, state)?)
 }
 
-fn new_record(request: &CreateRequest, spec: &Spec, plan: &Plan, bundle: PathBuf, cgroup: Cgroup) -> Result<Record, Error> {
+fn new_record(
+    request: &CreateRequest,
+    spec: &Spec,
+    plan: &Plan,
+    bundle: PathBuf,
+    cgroup: Cgroup,
+) -> Result<Record, Error> {
     let proc = host_proc()?;
     let creator = ProcessId::of(&proc, process::own_pid()).tried(|| "read our own start time".into())?;
     Ok(Record {

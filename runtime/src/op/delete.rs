@@ -21,7 +21,9 @@ impl Runtime {
         let record = match directory.read(id) {
             Ok(record) => record,
             // Killed between its directory and its record: nothing else was made.
-            Err(Error::NotFound(_)) if force || directory.path().exists() => return directory.remove().map(|()| Vec::new()),
+            Err(Error::NotFound(_)) if force || directory.path().exists() => {
+                return directory.remove().map(|()| Vec::new());
+            }
             Err(error) => return Err(error),
         };
         let proc = super::host_proc()?;
@@ -59,5 +61,7 @@ fn end(process: Option<&std::os::fd::OwnedFd>, what: &str) -> Result<(), Error> 
     if pidfd::wait_exit(process, Some(KILL_TIMEOUT)).tried(|| format!("wait for {what}"))? {
         return Ok(());
     }
-    Err(Failure::new(format!("wait for {what} to end"), Errno::TIMEDOUT).hint("it hangs in the kernel, or is frozen from outside").into())
+    Err(Failure::new(format!("wait for {what} to end"), Errno::TIMEDOUT)
+        .hint("it hangs in the kernel, or is frozen from outside")
+        .into())
 }

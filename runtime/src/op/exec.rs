@@ -88,9 +88,13 @@ impl Runtime {
             namespaces: record.namespaces & !Kind::Pid.flag(),
         };
         let pair = protocol::pair().tried(|| "make a socket pair".into())?;
-        let started = parent::clone_beside(target.as_fd(), record.namespaces, join.clone_into(), pair, |socket, inherited| {
-            child::exec(&exec, &socket, inherited)
-        })?;
+        let started = parent::clone_beside(
+            target.as_fd(),
+            record.namespaces,
+            join.clone_into(),
+            pair,
+            |socket, inherited| child::exec(&exec, &socket, inherited),
+        )?;
         let pid = started.pid();
         let mut warnings = started.apply_limits(&process)?;
         let state = State::new(&record, status, pid);

@@ -13,7 +13,9 @@ impl Runtime {
         let entries = match std::fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(corten_sys::Failure::new(format!("read {}", self.root.display()), error).into()),
+            Err(error) => {
+                return Err(corten_sys::Failure::new(format!("read {}", self.root.display()), error).into());
+            }
         };
         let mut ids = Vec::new();
         for entry in entries {

@@ -5,6 +5,7 @@ mod delete;
 mod exec;
 mod kill;
 mod list;
+mod pause;
 mod start;
 mod state;
 
@@ -70,11 +71,18 @@ fn host_proc() -> Result<Procfs, Failure> {
 fn connect_console(console: &Console, process: &Process) -> Result<ConsoleTo, Error> {
     match (console, process.terminal) {
         (Console::None, false) => Ok(ConsoleTo::Nobody),
-        (Console::None, true) => Err(ConfigError::invalid("process.terminal", "is set, and nobody takes the terminal: give a console socket").into()),
-        (_, false) => Err(ConfigError::invalid("process.terminal", "is not set, and a console was asked for").into()),
+        (Console::None, true) => Err(ConfigError::invalid(
+            "process.terminal",
+            "is set, and nobody takes the terminal: give a console socket",
+        )
+        .into()),
+        (_, false) => {
+            Err(ConfigError::invalid("process.terminal", "is not set, and a console was asked for").into())
+        }
         (Console::Return, true) => Ok(ConsoleTo::Parent),
         (Console::Socket(path), true) => {
-            let socket = UnixStream::connect(path).tried(|| format!("connect to console socket {}", path.display()))?;
+            let socket = UnixStream::connect(path)
+                .tried(|| format!("connect to console socket {}", path.display()))?;
             Ok(ConsoleTo::Socket(OwnedFd::from(socket)))
         }
     }

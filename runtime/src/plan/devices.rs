@@ -46,13 +46,16 @@ pub(super) fn plan(linux: &Linux) -> Result<Vec<Device>> {
             LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Character,
             LinuxDeviceType::B => DeviceKind::Block,
             LinuxDeviceType::P => DeviceKind::Fifo,
-            LinuxDeviceType::A => return Err(ConfigError::invalid(field("type"), "a is for device rules only")),
+            LinuxDeviceType::A => {
+                return Err(ConfigError::invalid(field("type"), "a is for device rules only"));
+            }
         };
         if !device.path().is_absolute() {
             return Err(ConfigError::invalid(field("path"), format!("{:?} is not absolute", device.path())));
         }
         let number = |name: &str, value: i64| {
-            u32::try_from(value).map_err(|_| ConfigError::invalid(field(name), format!("{value} is no device number")))
+            u32::try_from(value)
+                .map_err(|_| ConfigError::invalid(field(name), format!("{value} is no device number")))
         };
         let fifo = kind == DeviceKind::Fifo;
         configured.push(Device {

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Hooks, LinuxResources, LinuxSeccomp, Spec};
 
 pub use devices::{Device, DeviceKind};
-pub use mounts::{Mount, MountKind};
+pub use mounts::{Mount, MountKind, mount_options};
 pub use namespaces::Namespaces;
-pub use process::{Limit, Ids, MemoryPolicy, Process};
+pub use process::{Ids, Limit, MemoryPolicy, Process};
 pub use rootfs::Rootfs;
 pub use sysctl::Sysctl;
 
@@ -93,7 +93,6 @@ fn check_version(version: &str) -> Result<()> {
 }
 
 fn check_hooks(hooks: Hooks) -> Result<Hooks> {
-    #[expect(deprecated, reason = "prestart hooks are still run, as the specification wants")]
     let all = [
         ("prestart", hooks.prestart()),
         ("createRuntime", hooks.create_runtime()),
@@ -111,7 +110,10 @@ fn check_hooks(hooks: Hooks) -> Result<Hooks> {
                 ));
             }
             if hook.timeout().is_some_and(|seconds| seconds <= 0) {
-                return Err(ConfigError::invalid(format!("hooks.{kind}.timeout"), "must be greater than zero"));
+                return Err(ConfigError::invalid(
+                    format!("hooks.{kind}.timeout"),
+                    "must be greater than zero",
+                ));
             }
         }
     }
@@ -163,19 +165,64 @@ pub(crate) mod tests {
             (|c| c["process"]["args"] = serde_json::json!(["a\0b"]), "process.args: contains a NUL byte"),
             (|c| c["process"]["apparmorProfile"] = "x".into(), "process.apparmorProfile is not supported"),
             (|c| c["process"]["selinuxLabel"] = "x".into(), "process.selinuxLabel is not supported"),
-            (|c| c["linux"]["intelRdt"] = serde_json::json!({"closID": "x"}), "linux.intelRdt is not supported"),
-            (|c| c["linux"]["netDevices"] = serde_json::json!({"eth0": {}}), "linux.netDevices is not supported"),
-            (|c| c["linux"]["namespaces"] = serde_json::json!([{"type": "pid"}]), "linux.namespaces: a mount namespace"),
-            (|c| c["linux"]["sysctl"] = serde_json::json!({"net.ipv4.ip_forward": "1"}), "linux.sysctl: net.ipv4.ip_forward"),
-            (|c| c["linux"]["sysctl"] = serde_json::json!({"vm.swappiness": "1"}), "linux.sysctl: vm.swappiness"),
-            (|c| c["linux"]["uidMappings"] = serde_json::json!([{"containerID": 0, "hostID": 0, "size": 1}]), "linux.uidMappings: "),
-            (|c| c["linux"]["timeOffsets"] = serde_json::json!({"monotonic": {"secs": 1}}), "linux.timeOffsets: "),
+            (
+                |c| c["linux"]["intelRdt"] = serde_json::json!({"closID": "x"}),
+                "linux.intelRdt is not supported",
+            ),
+            (
+                |c| c["linux"]["netDevices"] = serde_json::json!({"eth0": {}}),
+                "linux.netDevices is not supported",
+            ),
+            (
+                |c| c["linux"]["namespaces"] = serde_json::json!([{"type": "pid"}]),
+                "linux.namespaces: a mount namespace",
+            ),
+            (
+                |c| c["linux"]["sysctl"] = serde_json::json!({"net.ipv4.ip_forward": "1"}),
+                "linux.sysctl: net.ipv4.ip_forward",
+            ),
+            (
+                |c| c["linux"]["sysctl"] = serde_json::json!({"vm.swappiness": "1"}),
+                "linux.sysctl: vm.swappiness",
+            ),
+            (
+                |c| {
+                    c["linux"]["uidMappings"] =
+                        serde_json::json!([{"containerID": 0, "hostID": 0, "size": 1}])
+                },
+                "linux.uidMappings: ",
+            ),
+            (
+                |c| c["linux"]["timeOffsets"] = serde_json::json!({"monotonic": {"secs": 1}}),
+                "linux.timeOffsets: ",
+            ),
             (|c| c["linux"]["rootfsPropagation"] = "sideways".into(), "linux.rootfsPropagation: "),
-            (|c| c["mounts"] = serde_json::json!([{"destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"]}]), "mounts[0].options"),
-            (|c| c["mounts"] = serde_json::json!([{"destination": "/x", "type": "none", "options": ["bind"]}]), "mounts[0].source"),
-            (|c| c["mounts"] = serde_json::json!([{"destination": "/proc/sys", "source": "/x", "options": ["bind"]}]), "mounts[0].destination"),
+            (
+                |c| {
+                    c["mounts"] =
+                        serde_json::json!([{"destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"]}])
+                },
+                "mounts[0].options",
+            ),
+            (
+                |c| {
+                    c["mounts"] =
+                        serde_json::json!([{"destination": "/x", "type": "none", "options": ["bind"]}])
+                },
+                "mounts[0].source",
+            ),
+            (
+                |c| {
+                    c["mounts"] =
+                        serde_json::json!([{"destination": "/proc/sys", "source": "/x", "options": ["bind"]}])
+                },
+                "mounts[0].destination",
+            ),
             (|c| c["hooks"] = serde_json::json!({"poststop": [{"path": "x"}]}), "hooks.poststop.path"),
-            (|c| c["hooks"] = serde_json::json!({"prestart": [{"path": "/x", "timeout": 0}]}), "hooks.prestart.timeout"),
+            (
+                |c| c["hooks"] = serde_json::json!({"prestart": [{"path": "/x", "timeout": 0}]}),
+                "hooks.prestart.timeout",
+            ),
         ];
         for (change, expected) in table {
             let refusal = refusal(change);

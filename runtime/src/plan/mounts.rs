@@ -27,8 +27,15 @@ pub struct Mount {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
-    Bind { source: PathBuf, recursive: bool },
-    Filesystem { kind: String, source: String, parameters: Vec<Parameter> },
+    Bind {
+        source: PathBuf,
+        recursive: bool,
+    },
+    Filesystem {
+        kind: String,
+        source: String,
+        parameters: Vec<Parameter>,
+    },
     /// The container's own cgroup in every hierarchy.
     Cgroup,
 }
@@ -49,23 +56,34 @@ pub(super) fn plan(specs: &[Spec], namespaces: &Namespaces, bundle: &Path) -> Re
 
 fn mount(index: usize, spec: &Spec, namespaces: &Namespaces, bundle: &Path) -> Result<Mount> {
     let field = |name: &str| format!("mounts[{index}].{name}");
-    let mapped = |maps: &Option<Vec<_>>| maps.as_ref().is_some_and(|maps: &Vec<oci_spec::runtime::LinuxIdMapping>| !maps.is_empty());
+    let mapped = |maps: &Option<Vec<_>>| {
+        maps.as_ref().is_some_and(|maps: &Vec<oci_spec::runtime::LinuxIdMapping>| !maps.is_empty())
+    };
     if mapped(spec.uid_mappings()) || mapped(spec.gid_mappings()) {
-        return Err(ConfigError::unsupported(field("uidMappings"), "map the container's user namespace instead"));
+        return Err(ConfigError::unsupported(
+            field("uidMappings"),
+            "map the container's user namespace instead",
+        ));
     }
     let destination = destination(&field("destination"), spec.destination())?;
-    let options = Options::parse(spec.options().as_deref().unwrap_or_default())
-        .map_err(|option| ConfigError::unsupported(format!("{} {option:?}", field("options")), "leave it out"))?;
+    let options = Options::parse(spec.options().as_deref().unwrap_or_default()).map_err(|option| {
+        ConfigError::unsupported(format!("{} {option:?}", field("options")), "leave it out")
+    })?;
     let kind_name = spec.typ().as_deref().unwrap_or_default();
     let kind = match (kind_name, options.bind) {
         ("bind", recursive) => bind(&field("source"), spec, bundle, recursive.unwrap_or(false))?,
         (_, Some(recursive)) => bind(&field("source"), spec, bundle, recursive)?,
         ("cgroup" | "cgroup2", None) => MountKind::Cgroup,
-        ("" | "none", None) => return Err(ConfigError::invalid(field("type"), "is missing, and it is no bind mount")),
+        ("" | "none", None) => {
+            return Err(ConfigError::invalid(field("type"), "is missing, and it is no bind mount"));
+        }
         (kind, None) => filesystem(kind, spec, &options),
     };
     if let (MountKind::Bind { .. }, Some(parameter)) = (&kind, options.parameters.first()) {
-        return Err(ConfigError::invalid(field("options"), format!("{parameter:?} has no meaning for a bind mount")));
+        return Err(ConfigError::invalid(
+            field("options"),
+            format!("{parameter:?} has no meaning for a bind mount"),
+        ));
     }
     check_proc(&field("destination"), &destination, &kind)?;
     // A sysfs shows the network namespace that it was mounted from; with the host's it would be the host's devices.
@@ -103,9 +121,11 @@ fn bind(field: &str, spec: &Spec, bundle: &Path, recursive: bool) -> Result<Moun
 }
 
 fn filesystem(kind: &str, spec: &Spec, options: &Options) -> MountKind {
-    let source = spec.source().as_ref().map_or(kind.to_owned(), |source| source.to_string_lossy().into_owned());
+    let source =
+        spec.source().as_ref().map_or(kind.to_owned(), |source| source.to_string_lossy().into_owned());
     // Every devpts is an instance of its own since Linux 4.7, and the new mount API does not know the word.
-    let known = |parameter: &&Parameter| !(kind == "devpts" && **parameter == Parameter::Flag("newinstance".into()));
+    let known =
+        |parameter: &&Parameter| !(kind == "devpts" && **parameter == Parameter::Flag("newinstance".into()));
     MountKind::Filesystem {
         kind: kind.to_owned(),
         source,
@@ -117,8 +137,17 @@ fn filesystem(kind: &str, spec: &Spec, options: &Options) -> MountKind {
 /// about its confinement (CVE-2019-16884, CVE-2019-19921). Source: runc libcontainer/rootfs_linux.go checkProcMount.
 fn check_proc(field: &str, destination: &Path, kind: &MountKind) -> Result<()> {
     const ALLOWED: [&str; 11] = [
-        "cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "net/dev",
-        "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled",
+        "cpuinfo",
+        "diskstats",
+        "meminfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "loadavg",
+        "slabinfo",
+        "net/dev",
+        "sys/kernel/ns_last_pid",
+        "sys/crypto/fips_enabled",
     ];
     let Ok(below) = destination.strip_prefix("/proc") else { return Ok(()) };
     if below.as_os_str().is_empty() {
@@ -132,7 +161,10 @@ fn check_proc(field: &str, destination: &Path, kind: &MountKind) -> Result<()> {
     if ALLOWED.iter().any(|allowed| below == Path::new(allowed)) {
         return Ok(());
     }
-    Err(ConfigError::invalid(field, format!("{} cannot be mounted over: it is inside /proc", destination.display())))
+    Err(ConfigError::invalid(
+        field,
+        format!("{} cannot be mounted over: it is inside /proc", destination.display()),
+    ))
 }
 
 #[derive(Debug, Default)]
@@ -219,6 +251,37 @@ const ATTRIBUTES: [(&str, bool, MountAttrFlags); 16] = [
     ("diratime", false, MountAttrFlags::MOUNT_ATTR_NODIRATIME),
 ];
 
+/// Every option that is understood beside a file system's own, sorted, for `features`.
+pub fn mount_options() -> Vec<String> {
+    let propagations = ["shared", "slave", "private", "unbindable"];
+    let plain = [
+        "async",
+        "bind",
+        "defaults",
+        "dirsync",
+        "iversion",
+        "lazytime",
+        "loud",
+        "mand",
+        "noiversion",
+        "nolazytime",
+        "nomand",
+        "norelatime",
+        "rbind",
+        "relatime",
+        "remount",
+        "silent",
+        "sync",
+    ];
+    let mut names: Vec<String> = plain.into_iter().map(str::to_owned).collect();
+    for name in ATTRIBUTES.iter().map(|(name, ..)| *name).chain(propagations) {
+        names.extend([name.to_owned(), format!("r{name}")]);
+    }
+    names.extend(["rnorelatime", "rrelatime"].map(str::to_owned));
+    names.sort_unstable();
+    names
+}
+
 /// Whether an option sets or clears, and what. `relatime` is the zero of the access-time modes, and the default.
 fn attribute(option: &str) -> Option<(bool, MountAttrFlags)> {
     if matches!(option, "relatime" | "norelatime") {
@@ -257,7 +320,10 @@ mod tests {
     fn flags_data_and_propagation_are_told_apart() {
         let parsed = options(&["rbind", "ro", "nosuid", "rprivate", "mode=755", "rnoexec"]);
         assert_eq!(parsed.bind, Some(true));
-        assert_eq!(parsed.attributes.set, bits(MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID));
+        assert_eq!(
+            parsed.attributes.set,
+            bits(MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID)
+        );
         assert_eq!(parsed.recursive.set, bits(MountAttrFlags::MOUNT_ATTR_NOEXEC));
         assert_eq!(parsed.propagation, [(Propagation::Private, true)]);
         assert_eq!(parsed.parameters, [Parameter::Value("mode".into(), "755".into())]);
@@ -267,7 +333,10 @@ mod tests {
     fn the_last_word_on_a_flag_counts() {
         let parsed = options(&["ro", "rw", "noatime", "strictatime"]);
         assert_eq!(parsed.attributes.set, bits(MountAttrFlags::MOUNT_ATTR_STRICTATIME));
-        assert_eq!(parsed.attributes.clear & bits(MountAttrFlags::MOUNT_ATTR_RDONLY), bits(MountAttrFlags::MOUNT_ATTR_RDONLY));
+        assert_eq!(
+            parsed.attributes.clear & bits(MountAttrFlags::MOUNT_ATTR_RDONLY),
+            bits(MountAttrFlags::MOUNT_ATTR_RDONLY)
+        );
         assert_eq!(options(&["noatime", "relatime"]).attributes.set, 0);
     }
 
@@ -275,11 +344,16 @@ mod tests {
     fn cve_2019_16884_only_known_files_may_lie_over_proc() {
         let bind = MountKind::Bind { source: "/x".into(), recursive: false };
         for (destination, allowed) in [
-            ("/proc/cpuinfo", true), ("/proc/self", false), ("/proc/sys/kernel", false), ("/procfs", true), ("/proc", true),
+            ("/proc/cpuinfo", true),
+            ("/proc/self", false),
+            ("/proc/sys/kernel", false),
+            ("/procfs", true),
+            ("/proc", true),
         ] {
             assert_eq!(check_proc("f", Path::new(destination), &bind).is_ok(), allowed, "{destination}");
         }
-        let tmpfs = MountKind::Filesystem { kind: "tmpfs".into(), source: String::new(), parameters: Vec::new() };
+        let tmpfs =
+            MountKind::Filesystem { kind: "tmpfs".into(), source: String::new(), parameters: Vec::new() };
         check_proc("f", Path::new("/proc"), &tmpfs).unwrap_err();
     }
 }

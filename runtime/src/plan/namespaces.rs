@@ -37,7 +37,9 @@ impl Namespaces {
             }
         }
         if !namespaces.has(Kind::Mount) {
-            return Err(invalid("a mount namespace is needed: the root file system cannot change without one".into()));
+            return Err(invalid(
+                "a mount namespace is needed: the root file system cannot change without one".into(),
+            ));
         }
         namespaces.id_maps(linux)?;
         namespaces.time(linux)?;
@@ -59,7 +61,10 @@ impl Namespaces {
 
     /// `CLONE_NEW*` bits of every namespace that is not the caller's.
     pub fn flags(&self) -> u32 {
-        self.create.iter().chain(self.join.iter().map(|(kind, _)| kind)).fold(0, |flags, kind| flags | kind.flag())
+        self.create
+            .iter()
+            .chain(self.join.iter().map(|(kind, _)| kind))
+            .fold(0, |flags, kind| flags | kind.flag())
     }
 
     fn id_maps(&mut self, linux: &Linux) -> Result<()> {
@@ -70,9 +75,14 @@ impl Namespaces {
         ] {
             let mappings = mappings.as_deref().unwrap_or_default();
             match (new, mappings.is_empty()) {
-                (true, true) => return Err(ConfigError::invalid(field, "a new user namespace needs mappings")),
+                (true, true) => {
+                    return Err(ConfigError::invalid(field, "a new user namespace needs mappings"));
+                }
                 (false, false) => {
-                    return Err(ConfigError::invalid(field, "there is no new user namespace to map (linux.namespaces)"));
+                    return Err(ConfigError::invalid(
+                        field,
+                        "there is no new user namespace to map (linux.namespaces)",
+                    ));
                 }
                 _ => *map = id_map(mappings),
             }
@@ -83,13 +93,19 @@ impl Namespaces {
     fn time(&mut self, linux: &Linux) -> Result<()> {
         for (clock, offset) in linux.time_offsets().iter().flatten() {
             if !matches!(clock.as_str(), "monotonic" | "boottime") {
-                return Err(ConfigError::invalid("linux.timeOffsets", format!("{clock:?} is not monotonic or boottime")));
+                return Err(ConfigError::invalid(
+                    "linux.timeOffsets",
+                    format!("{clock:?} is not monotonic or boottime"),
+                ));
             }
             let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
             writeln!(self.time_offsets, "{clock} {seconds} {nanoseconds}").expect("a string grows");
         }
         if !self.time_offsets.is_empty() && !self.creates(Kind::Time) {
-            return Err(ConfigError::invalid("linux.timeOffsets", "there is no new time namespace (linux.namespaces)"));
+            return Err(ConfigError::invalid(
+                "linux.timeOffsets",
+                "there is no new time namespace (linux.namespaces)",
+            ));
         }
         Ok(())
     }

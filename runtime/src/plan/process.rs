@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use corten_sys::caps;
 use corten_sys::sched::{SchedAttr, parse_list};
 use oci_spec::runtime::{
-    Capabilities, IOPriorityClass, LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag,
-    LinuxSchedulerPolicy, MemoryPolicyFlagType, MemoryPolicyModeType, PosixRlimitType, Process as Spec, Scheduler,
+    Capabilities, IOPriorityClass, LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain,
+    LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType, MemoryPolicyModeType, PosixRlimitType,
+    Process as Spec, Scheduler,
 };
 
 use super::{Result, c_string};
@@ -64,10 +65,16 @@ const LIST_LIMIT: usize = 8192;
 
 impl Process {
     pub fn new(spec: &Spec) -> Result<Self> {
-        let refused = [("process.apparmorProfile", spec.apparmor_profile()), ("process.selinuxLabel", spec.selinux_label())];
+        let refused = [
+            ("process.apparmorProfile", spec.apparmor_profile()),
+            ("process.selinuxLabel", spec.selinux_label()),
+        ];
         for (field, value) in refused {
             if value.as_ref().is_some_and(|value| !value.is_empty()) {
-                return Err(ConfigError::unsupported(field, "this build has no security modules; leave it empty"));
+                return Err(ConfigError::unsupported(
+                    field,
+                    "this build has no security modules; leave it empty",
+                ));
             }
         }
         let arguments = spec.args().as_deref().unwrap_or_default();
@@ -75,12 +82,19 @@ impl Process {
             return Err(ConfigError::invalid("process.args", "names no program"));
         }
         if !spec.cwd().is_absolute() {
-            return Err(ConfigError::invalid("process.cwd", format!("{:?} is not an absolute path", spec.cwd())));
+            return Err(ConfigError::invalid(
+                "process.cwd",
+                format!("{:?} is not an absolute path", spec.cwd()),
+            ));
         }
         let variables = environment(spec.env().as_deref().unwrap_or_default())?;
-        let value = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        let value =
+            |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         Ok(Self {
-            arguments: arguments.iter().map(|text| c_string("process.args", text.as_str())).collect::<Result<_>>()?,
+            arguments: arguments
+                .iter()
+                .map(|text| c_string("process.args", text.as_str()))
+                .collect::<Result<_>>()?,
             search_path: std::env::split_paths(OsStr::new(value("PATH").unwrap_or_default())).collect(),
             has_home: value("HOME").is_some_and(|home| !home.is_empty()),
             environment: variables
@@ -146,7 +160,10 @@ fn capabilities(spec: &Spec) -> caps::Sets {
 }
 
 fn mask(set: Option<&Capabilities>) -> caps::Mask {
-    set.into_iter().flatten().filter_map(|capability| caps::by_name(&format!("CAP_{capability}"))).fold(0, |a, b| a | b)
+    set.into_iter()
+        .flatten()
+        .filter_map(|capability| caps::by_name(&format!("CAP_{capability}")))
+        .fold(0, |a, b| a | b)
 }
 
 fn limits(spec: &Spec) -> Result<Vec<Limit>> {
@@ -157,7 +174,10 @@ fn limits(spec: &Spec) -> Result<Vec<Limit>> {
             return Err(ConfigError::invalid("process.rlimits", format!("{name} is listed twice")));
         }
         if limit.soft() > limit.hard() {
-            return Err(ConfigError::invalid("process.rlimits", format!("{name}: the soft limit is above the hard one")));
+            return Err(ConfigError::invalid(
+                "process.rlimits",
+                format!("{name}: the soft limit is above the hard one"),
+            ));
         }
         limits.push(Limit { name, resource, soft: limit.soft(), hard: limit.hard() });
     }
@@ -220,16 +240,13 @@ fn scheduler(spec: &Scheduler) -> Result<SchedAttr> {
     });
     let priority = u32::try_from(spec.priority().unwrap_or(0))
         .map_err(|_| ConfigError::invalid("process.scheduler.priority", "is negative"))?;
-    Ok(SchedAttr {
-        policy,
-        flags,
-        nice: spec.nice().unwrap_or(0),
-        priority,
-        runtime: spec.runtime().unwrap_or(0),
-        deadline: spec.deadline().unwrap_or(0),
-        period: spec.period().unwrap_or(0),
-        ..SchedAttr::default()
-    })
+    let mut attributes = SchedAttr::default();
+    (attributes.policy, attributes.flags) = (policy, flags);
+    (attributes.nice, attributes.priority) = (spec.nice().unwrap_or(0), priority);
+    attributes.runtime = spec.runtime().unwrap_or(0);
+    attributes.deadline = spec.deadline().unwrap_or(0);
+    attributes.period = spec.period().unwrap_or(0);
+    Ok(attributes)
 }
 
 fn io_priority(class: IOPriorityClass, level: i64) -> Result<(u16, u16)> {
@@ -240,7 +257,9 @@ fn io_priority(class: IOPriorityClass, level: i64) -> Result<(u16, u16)> {
     };
     match u16::try_from(level) {
         Ok(level @ 0..=7) => Ok((class, level)),
-        _ => Err(ConfigError::invalid("process.ioPriority.priority", format!("{level} is not within 0 and 7"))),
+        _ => {
+            Err(ConfigError::invalid("process.ioPriority.priority", format!("{level} is not within 0 and 7")))
+        }
     }
 }
 
@@ -249,7 +268,8 @@ fn cpu_affinity(spec: &Spec) -> Result<(Option<Vec<u32>>, Option<Vec<u32>>)> {
     let list = |field: &str, text: &Option<String>| -> Result<Option<Vec<u32>>> {
         let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
         let cpus = parse_list(text, LIST_LIMIT);
-        cpus.map(Some).ok_or_else(|| ConfigError::invalid(field, format!("{text:?} is no list of CPUs such as 0-3,8")))
+        cpus.map(Some)
+            .ok_or_else(|| ConfigError::invalid(field, format!("{text:?} is no list of CPUs such as 0-3,8")))
     };
     Ok((
         list("process.execCPUAffinity.initial", affinity.initial())?,
@@ -264,7 +284,8 @@ pub(super) fn personality(spec: &LinuxPersonality) -> Result<u64> {
     }
     Ok(match spec.domain() {
         LinuxPersonalityDomain::PerLinux => 0,
-        LinuxPersonalityDomain::PerLinux32 => libc::PER_LINUX32 as u64,
+        // PER_LINUX32 of linux/personality.h.
+        LinuxPersonalityDomain::PerLinux32 => 0x0008,
     })
 }
 
@@ -289,8 +310,9 @@ impl MemoryPolicy {
         });
         let nodes = match spec.nodes().as_deref().filter(|text| !text.is_empty()) {
             None => Vec::new(),
-            Some(text) => parse_list(text, LIST_LIMIT)
-                .ok_or_else(|| ConfigError::invalid("linux.memoryPolicy.nodes", format!("{text:?} is no list of nodes")))?,
+            Some(text) => parse_list(text, LIST_LIMIT).ok_or_else(|| {
+                ConfigError::invalid("linux.memoryPolicy.nodes", format!("{text:?} is no list of nodes"))
+            })?,
         };
         Ok(Self { mode: mode | flags, nodes })
     }

@@ -17,7 +17,11 @@ pub(super) fn unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
     }
     let devices = linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty());
     refuse(devices, "linux.netDevices", "move the interface before create")?;
-    refuse(linux.intel_rdt().is_some(), "linux.intelRdt", "assign the process to a resctrl group after create")?;
+    refuse(
+        linux.intel_rdt().is_some(),
+        "linux.intelRdt",
+        "assign the process to a resctrl group after create",
+    )?;
     let label = linux.mount_label().as_ref().is_some_and(|label| !label.is_empty());
     refuse(label, "linux.mountLabel", "SELinux is not supported")
 }

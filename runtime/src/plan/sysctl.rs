@@ -14,16 +14,23 @@ pub struct Sysctl {
     pub value: String,
 }
 
-pub(super) fn plan(sysctls: Option<&HashMap<String, String>>, namespaces: &Namespaces) -> Result<Vec<Sysctl>> {
+pub(super) fn plan(
+    sysctls: Option<&HashMap<String, String>>,
+    namespaces: &Namespaces,
+) -> Result<Vec<Sysctl>> {
     let mut planned: Vec<Sysctl> = Vec::new();
     for (name, value) in sysctls.into_iter().flatten() {
         let name = canonical(name);
         if name.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
             return Err(refuse(&name, "is no name of a sysctl"));
         }
-        let (kind, namespace) = owner(&name).ok_or_else(|| refuse(&name, "is not kept per namespace by the kernel"))?;
+        let (kind, namespace) =
+            owner(&name).ok_or_else(|| refuse(&name, "is not kept per namespace by the kernel"))?;
         if !namespaces.has(kind) {
-            return Err(refuse(&name, &format!("needs a {namespace} namespace of the container's own (linux.namespaces)")));
+            return Err(refuse(
+                &name,
+                &format!("needs a {namespace} namespace of the container's own (linux.namespaces)"),
+            ));
         }
         planned.push(Sysctl { path: format!("sys/{name}"), value: value.clone() });
     }
@@ -34,9 +41,14 @@ pub(super) fn plan(sysctls: Option<&HashMap<String, String>>, namespaces: &Names
 /// sysctl(8): whichever of `.` and `/` comes first separates, and the other stands for itself (interface names).
 fn canonical(name: &str) -> String {
     match name.find(['.', '/']) {
-        Some(first) if name.as_bytes()[first] == b'.' => {
-            name.chars().map(|c| match c { '.' => '/', '/' => '.', other => other }).collect()
-        }
+        Some(first) if name.as_bytes()[first] == b'.' => name
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect(),
         _ => name.to_owned(),
     }
 }
@@ -44,8 +56,14 @@ fn canonical(name: &str) -> String {
 /// The namespace that keeps a sysctl. Source: runc libcontainer/configs/validate; kernel ipc_sysctl.c, mq_sysctl.c.
 fn owner(name: &str) -> Option<(Kind, &'static str)> {
     const IPC: &[&str] = &[
-        "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax",
-        "kernel/shmmni", "kernel/shm_rmid_forced",
+        "kernel/msgmax",
+        "kernel/msgmnb",
+        "kernel/msgmni",
+        "kernel/sem",
+        "kernel/shmall",
+        "kernel/shmmax",
+        "kernel/shmmni",
+        "kernel/shm_rmid_forced",
     ];
     if IPC.contains(&name) || name.starts_with("fs/mqueue/") {
         return Some((Kind::Ipc, "ipc"));
