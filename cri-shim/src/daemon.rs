@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use corten_images::{ImageStore, RegistryConfig};
+use corten_monitor::mount_namespace::keep_private;
+use corten_monitor::pause::install_rootfs;
+use corten_monitor::protocol::Handler;
 use tokio::sync::Notify;
 
 use crate::cni::Cni;
@@ -18,7 +21,6 @@ use crate::monitor::MonitorSpec;
 use crate::oci_spec::HostFacts;
 use crate::sandbox::record::SandboxDir;
 use crate::store::Store;
-use corten_monitor::protocol::Handler;
 
 /// The daemon without its socket.
 pub struct Daemon {
@@ -53,6 +55,10 @@ pub enum StartError {
     Images(#[from] corten_images::StoreError),
     #[error("no corten-monitor beside this program or in PATH; name it with `monitor` in the configuration")]
     NoMonitor,
+    #[error("make the pause container's root filesystem at {rootfs}: {source}")]
+    Pause { rootfs: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Mount(#[from] corten_sys::Failure),
 }
 
 impl Daemon {
@@ -70,7 +76,9 @@ impl Daemon {
         let locks = [DirLock::take(&config.root)?, DirLock::take(&config.state)?];
         let monitor_program = find_monitor(config.monitor.as_deref()).ok_or(StartError::NoMonitor)?;
         let pause = config.state.join("pause/rootfs");
-        files::private_dir(&pause)?;
+        install_rootfs(&pause, &monitor_program)
+            .map_err(|source| StartError::Pause { rootfs: pause.clone(), source })?;
+        keep_private(&config.state)?;
         let cni = Cni {
             bin_dirs: config.cni.bin_dirs.clone(),
             conf_dir: config.cni.conf_dir.clone(),
@@ -120,7 +128,7 @@ impl Daemon {
         dir: &'a Path,
         oci_root: &'a Path,
     ) -> MonitorSpec<'a> {
-        MonitorSpec { program: &self.monitor_program, dir, sandbox, oci_root }
+        MonitorSpec { program: &self.monitor_program, dir, sandbox, oci_root, netns_dir: self.config.netns_dir() }
     }
 
     /// Who makes the containers of a RuntimeClass handler.

@@ -51,11 +51,12 @@ impl Layout {
     }
 }
 
-/// Whether an id is safe as a file name and a cgroup name: `[A-Za-z0-9_.-]`, 1 to 128 bytes, not only dots.
+/// Whether an id is safe as a file name, a cgroup name and a word of a command line: `[A-Za-z0-9_.-]`, 1 to 128 bytes,
+/// beginning with neither `.` nor `-`.
 pub fn is_valid_id(id: &str) -> bool {
     (1..=128).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
-        && !id.bytes().all(|b| b == b'.')
+        && !id.starts_with(['.', '-'])
 }
 
 #[cfg(test)]
@@ -67,7 +68,7 @@ mod tests {
         for good in ["a", "4f1c", "nginx_1-x.y"] {
             assert!(is_valid_id(good), "{good}");
         }
-        for bad in ["", ".", "..", "a/b", "../x", "a b", "a\0", "ü", &"x".repeat(129)] {
+        for bad in ["", ".", "..", ".a", "--root", "a/b", "../x", "a b", "a\0", "ü", &"x".repeat(129)] {
             assert!(!is_valid_id(bad), "{bad:?}");
         }
     }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`Request::Exec`] | process spec (memfd, JSON of OCI `process`), then stdin, stdout, stderr as [`Exec`] says |
 //! | [`Answer::Executed`] of a tty exec | the PTY's master |
+//! | [`Answer::Opened`] | what [`Request::OpenStdin`] asked for |
 //! | [`Answer::Listed`] | [`PodState`] (memfd, JSON) |
 //! | every other | none |
 
@@ -55,6 +56,8 @@ pub enum Request {
     KillExec { exec: u64 },
     /// Opens the container's log path anew (after the kubelet renamed the file). Answer: [`Answer::Done`].
     ReopenLog { id: String },
+    /// Asks for the writing end of the container's stdin, or the PTY's master. Answer: [`Answer::Opened`].
+    OpenStdin { id: String },
     /// Sets the terminal size of a tty container. Answer: [`Answer::Done`].
     ResizePty { id: String, size: TerminalSize },
     /// Everything the monitor knows, for a daemon that has just connected. Answer: [`Answer::Listed`].
@@ -95,7 +98,7 @@ pub struct CreateContainer {
     pub tty: bool,
     /// Keeps a pipe open as stdin (without: /dev/null). A tty is its own stdin.
     pub stdin: bool,
-    /// Closes stdin once the first attached client has gone.
+    /// Stdin is given away by the first [`Request::OpenStdin`]: when that holder closes it, the container sees its end.
     pub stdin_once: bool,
     pub terminal_size: Option<TerminalSize>,
     pub handler: Handler,
@@ -169,6 +172,7 @@ pub enum Answer {
         pid: i32,
     },
     Listed,
+    Opened,
     Done,
 }
 

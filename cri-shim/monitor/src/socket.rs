@@ -35,8 +35,53 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Connects to a monitor's control socket.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, FLAGS, None)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    at_any_depth(path, |address| rustix::net::connect(&socket, address))?;
     Ok(socket)
+}
+
+/// Listens on a control socket: 0600, in a directory that is 0700 already (CVE-2020-15257).
+pub fn listen(path: &Path) -> io::Result<OwnedFd> {
+    listen_as(path, SocketType::SEQPACKET)
+}
+
+/// Listens for the console that an OCI runtime sends (`--console-socket` is a stream socket).
+pub fn listen_stream(path: &Path) -> io::Result<OwnedFd> {
+    listen_as(path, SocketType::STREAM)
+}
+
+fn listen_as(path: &Path, kind: SocketType) -> io::Result<OwnedFd> {
+    let listener = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
+    // The mode of the socket's file comes from here, so there is no moment with another one.
+    rustix::fs::fchmod(&listener, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    at_any_depth(path, |address| rustix::net::bind(&listener, address))?;
+    rustix::net::listen(&listener, 16)?;
+    Ok(listener)
+}
+
+/// Takes the connection that is already there, and the descriptor it has sent.
+pub fn accept_descriptor(listener: impl AsFd) -> io::Result<OwnedFd> {
+    let connection = rustix::net::accept_with(listener, FLAGS)?;
+    match receive(&connection)? {
+        Received::Packet(_, mut fds) if fds.len() == 1 => Ok(fds.remove(0)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "not one descriptor")),
+    }
+}
+
+/// A socket's address holds 107 bytes; so its directory goes in as a descriptor.
+fn at_any_depth(path: &Path, call: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<()>) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let directory = rustix::fs::open(parent, flags, rustix::fs::Mode::empty())?;
+    let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    Ok(call(&SocketAddrUnix::new(path)?)?)
 }
 
 /// Sends one packet; `WouldBlock` when the peer does not read.
@@ -120,6 +165,19 @@ mod tests {
         assert_eq!(receive(&b).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(a);
         assert!(matches!(receive(&b).unwrap(), Received::End));
+    }
+
+    #[test]
+    fn the_socket_file_is_0600_and_may_lie_deep() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(150));
+        std::fs::create_dir(&deep).unwrap();
+        let path = deep.join("monitor.sock");
+        let _listener = listen(&path).unwrap();
+        let _again = listen(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        connect(&path).unwrap();
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct MonitorSpec<'a> {
     pub sandbox: &'a str,
     /// Root of the built-in runtime's state (`state/oci`).
     pub oci_root: &'a Path,
+    /// Where the daemon pins network namespaces (`state/netns`): the monitor lets go of its copies of other pods' pins.
+    pub netns_dir: PathBuf,
 }
 
 impl Monitor {
@@ -34,6 +36,8 @@ impl Monitor {
             .arg(spec.dir)
             .arg("--oci-root")
             .arg(spec.oci_root)
+            .arg("--netns-dir")
+            .arg(&spec.netns_dir)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(theirs))

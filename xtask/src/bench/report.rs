@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::sample::Samples;
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
     /// Samples in microseconds, printed as milliseconds.
