@@ -22,6 +22,17 @@ pub fn ip_forward() -> String {
     fs::read_to_string(IP_FORWARD).unwrap_or_default().trim().to_string()
 }
 
+/// `ip cni_hostport`, as nft(8) writes it.
+fn label(family: Family, name: &str) -> String {
+    let family = match family {
+        Family::Inet => "inet",
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
+        Family::Bridge => "bridge",
+    };
+    format!("{family} {name}")
+}
+
 /// Which of the plugins' tables exist.
 pub fn tables() -> Result<Vec<String>> {
     let mut socket = Socket::open(Protocol::Netfilter)?;
@@ -32,16 +43,16 @@ pub fn tables() -> Result<Vec<String>> {
             .with_context(|| format!("cannot list table {name}"))?
             .is_empty()
         {
-            present.push(name.to_string());
+            present.push(label(family, name));
         }
     }
     Ok(present)
 }
 
-/// Removes the bridge when no port is left on it, tables without a rule of anybody, and puts forwarding back.
+/// Removes the bridge when no port is left on it, tables without a rule of any container, and puts forwarding back.
 pub fn remove(record: &Record) -> Vec<String> {
     let bridge = remove_bridge(&record.settings.bridge).err().map(|e| format!("{e:#}"));
-    let tables = TABLES.iter().filter(|(_, name)| !record.tables.iter().any(|before| before == name));
+    let tables = TABLES.iter().filter(|(family, name)| !record.tables.contains(&label(*family, name)));
     let tables = tables.filter_map(|(family, name)| remove_table(Table { family: *family, name }).err());
     let forward =
         (record.ip_forward == "0" && ip_forward() == "1").then(|| fs::write(IP_FORWARD, "0").err()).flatten();
@@ -66,8 +77,10 @@ fn remove_table(table: Table<'_>) -> Result<(), NetlinkError> {
     if chains.is_empty() {
         return Ok(());
     }
+    // What the plugins add for a container has a comment that names it; the frame around it has none. A frame alone
+    // may go even if another node uses it: the next ADD makes it again.
     for chain in &chains {
-        if !socket.nft_rules(table, chain)?.is_empty() {
+        if socket.nft_rules(table, chain)?.iter().any(|rule| rule.comment.is_some()) {
             return Ok(());
         }
     }

@@ -128,7 +128,13 @@ impl Daemon {
         dir: &'a Path,
         oci_root: &'a Path,
     ) -> MonitorSpec<'a> {
-        MonitorSpec { program: &self.monitor_program, dir, sandbox, oci_root, netns_dir: self.config.netns_dir() }
+        MonitorSpec {
+            program: &self.monitor_program,
+            dir,
+            sandbox,
+            oci_root,
+            netns_dir: self.config.netns_dir(),
+        }
     }
 
     /// Who makes the containers of a RuntimeClass handler.

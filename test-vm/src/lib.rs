@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod artifacts;
+pub mod containerd;
+pub mod cri;
 pub mod crictl;
 pub mod http;
 pub mod machine;

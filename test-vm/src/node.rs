@@ -118,6 +118,11 @@ impl Node {
         self.cri = Some(child);
     }
 
+    /// The process of the corten-cri that runs.
+    pub fn cri_pid(&self) -> Option<u32> {
+        self.cri.as_ref().map(Child::id)
+    }
+
     /// Ends corten-cri without a warning.
     pub fn kill_cri(&mut self) {
         if let Some(mut child) = self.cri.take() {

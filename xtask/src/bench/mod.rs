@@ -4,6 +4,7 @@
 //! between its cases, and what it prints first are ratios.
 
 mod oci;
+mod pod;
 mod report;
 mod sample;
 mod size;
@@ -35,12 +36,14 @@ pub enum Format {
 #[derive(Subcommand)]
 enum Bench {
     Oci(oci::Args),
+    Pod(pod::Args),
     Size(size::Args),
 }
 
 pub fn task(args: &Args) -> Result<ExitCode> {
     let report = match &args.bench {
         Bench::Oci(args) => oci::bench(args)?,
+        Bench::Pod(args) => pod::bench(args)?,
         Bench::Size(args) => size::bench(args)?,
     };
     match args.output {

@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 
 /// One contender: `run` does whatever the operation is and returns how long the part that counts took.
 pub struct Case<'a> {
@@ -35,7 +36,7 @@ impl Pace {
 }
 
 /// What one case measured, in the unit of its report row (microseconds for durations).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Samples {
     pub name: String,
     pub values: Vec<f64>,
