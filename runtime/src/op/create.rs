@@ -87,7 +87,11 @@ impl Runtime {
 
         directory.reserve(&request.id)?;
         let mut undo = Undo { directory: Some(&directory), record: None };
+        // Only a cgroup that is ours may be named by a record: an undo, or `delete --force` after a crash, kills what is
+        // in it.
+        record.cgroup.refuse_in_use()?;
         directory.write(&record)?;
+        record.cgroup.create()?.keep();
         undo.record = Some(record.clone());
         let created =
             set_up(request, &plan, filter.as_ref(), &console, &directory, &mut record, loaded.warnings)?;
@@ -106,8 +110,6 @@ fn set_up(
     mut warnings: Vec<String>,
 ) -> Result<Created, Error> {
     let gate = directory.create_gate()?;
-    // The record names the cgroup: whoever undoes this create removes it.
-    record.cgroup.create()?.keep();
     if let Some(resources) = &plan.resources {
         record.cgroup.apply(resources)?;
     }
