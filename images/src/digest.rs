@@ -46,6 +46,7 @@ impl Digest {
     }
 
     /// Id of this layer (a diff id) on top of `parent`. Source: OCI image-spec config.md "Layer ChainID".
+    #[must_use]
     pub fn chain_id(self, parent: Option<Digest>) -> Digest {
         parent.map_or(self, |parent| Digest::of(format!("{parent} {self}").as_bytes()))
     }

@@ -144,7 +144,9 @@ impl Installer {
     ) -> Result<Vec<ImageLayer>, InstallError> {
         let layers = plan(blobs, diff_ids);
         let chain_ids: Vec<Digest> = layers.iter().map(|layer| layer.chain_id).collect();
-        chain_ids.iter().for_each(|&chain_id| lease.hold(chain_id));
+        for &chain_id in &chain_ids {
+            lease.hold(chain_id);
+        }
         let permits = Arc::new(Semaphore::new(self.max_concurrent_downloads.max(1)));
         let mut running = JoinSet::new();
         let mut slots: Vec<Slot> = Vec::with_capacity(layers.len());
@@ -249,14 +251,14 @@ impl Installer {
             Source::Registry(session) => {
                 session.blob(host, &descriptor, sink).await.map_err(InstallError::from)
             }
-            Source::Archive(archive) => archive.send(&descriptor, sink).await.map_err(InstallError::from),
+            Source::Archive(archive) => archive.send(&descriptor, sink).await,
         };
         let (ingest, unpacked) = unpacking.await.expect("panics abort");
         let unpacked = unpacked.map_err(|source| InstallError::Layer { layer: layer.digest, source });
         match (fetched, unpacked) {
-            (Err(InstallError::Registry(RegistryError::Aborted)), Err(error)) => Err(error),
+            (Ok(()) | Err(InstallError::Registry(RegistryError::Aborted)), Err(at_fault)) => Err(at_fault),
             (Err(error), _) => Err(error),
-            (Ok(()), unpacked) => Ok((ingest, unpacked?)),
+            (Ok(()), Ok(unpacked)) => Ok((ingest, unpacked)),
         }
     }
 

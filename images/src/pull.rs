@@ -33,7 +33,7 @@ impl Default for PullOptions {
             auth: None,
             platform: Platform::host(),
             progress: None,
-            no_progress_timeout: Duration::from_secs(300),
+            no_progress_timeout: Duration::from_mins(5),
             max_concurrent_downloads: 3,
             limits: Limits::default(),
         }

@@ -9,21 +9,20 @@ use crate::args::Url;
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
 
-pub fn start(url: Url, interval: Duration) -> Result<(), String> {
+pub fn start(url: Url, interval: Duration) {
     println!("corten-demo asks http://{}{} every {interval:?}", url.authority, url.path);
     std::thread::spawn(move || {
         loop {
             let started = Instant::now();
             match ask(&url) {
                 Ok((status, body)) => {
-                    println!("{status}, {:.1} ms: {body}", started.elapsed().as_secs_f64() * 1e3)
+                    println!("{status}, {:.1} ms: {body}", started.elapsed().as_secs_f64() * 1e3);
                 }
                 Err(error) => println!("no answer from {}: {error}", url.authority),
             }
             std::thread::sleep(interval.saturating_sub(started.elapsed()));
         }
     });
-    Ok(())
 }
 
 fn ask(url: &Url) -> std::io::Result<(String, String)> {

@@ -28,7 +28,10 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Command::Serve { port } => until_signal(|| serve::start(port)),
-        Command::Client { url, interval } => until_signal(|| client::start(url, interval)),
+        Command::Client { url, interval } => until_signal(|| {
+            client::start(url, interval);
+            Ok(())
+        }),
     };
     match run {
         Ok(()) => ExitCode::SUCCESS,

@@ -114,29 +114,26 @@ fn parameter(text: &str) -> Option<(String, String, &str)> {
         return None;
     }
     let rest = &text[equals + 1..];
-    let (value, after) = match rest.strip_prefix('"') {
-        Some(quoted) => {
-            let mut value = String::new();
-            let mut escaped = false;
-            let end = quoted.char_indices().find_map(|(at, c)| {
-                match c {
-                    _ if escaped => escaped = false,
-                    '\\' => {
-                        escaped = true;
-                        return None;
-                    }
-                    '"' => return Some(at),
-                    _ => {}
+    let (value, after) = if let Some(quoted) = rest.strip_prefix('"') {
+        let mut value = String::new();
+        let mut escaped = false;
+        let end = quoted.char_indices().find_map(|(at, c)| {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => {
+                    escaped = true;
+                    return None;
                 }
-                value.push(c);
-                None
-            })?;
-            (value, &quoted[end + 1..])
-        }
-        None => {
-            let end = rest.find([',', ' ']).unwrap_or(rest.len());
-            (rest[..end].to_owned(), &rest[end..])
-        }
+                '"' => return Some(at),
+                _ => {}
+            }
+            value.push(c);
+            None
+        })?;
+        (value, &quoted[end + 1..])
+    } else {
+        let end = rest.find([',', ' ']).unwrap_or(rest.len());
+        (rest[..end].to_owned(), &rest[end..])
     };
     Some((name.to_ascii_lowercase(), value, after.trim_start_matches([' ', ','])))
 }
@@ -179,7 +176,7 @@ mod tests {
                 r#"BASIC realm="x", Bearer realm="https://r/t""#,
                 vec![Challenge::Basic, bearer("https://r/t", None, None)],
             ),
-            (r#"Bearer realm=https://r/t, service=s"#, vec![bearer("https://r/t", Some("s"), None)]),
+            ("Bearer realm=https://r/t, service=s", vec![bearer("https://r/t", Some("s"), None)]),
             (r#"Bearer realm="a \"b\"""#, vec![bearer("a \"b\"", None, None)]),
             ("Negotiate", vec![]),
             (r#"Bearer service="no realm""#, vec![]),

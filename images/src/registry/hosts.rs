@@ -298,7 +298,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     let unit = match &text[split..] {
         "ms" => Some(Duration::from_millis(1)),
         "s" => Some(Duration::from_secs(1)),
-        "m" => Some(Duration::from_secs(60)),
+        "m" => Some(Duration::from_mins(1)),
         _ => None,
     };
     number

@@ -149,9 +149,7 @@ impl Session {
         let failed =
             |problem: &str| RegistryError::Auth { url: realm.to_owned(), problem: problem.to_owned() };
         let uri: Uri = realm.parse().map_err(|_| failed("the realm is no URL"))?;
-        if uri.authority().is_none()
-            || uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
-        {
+        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
             return Err(failed("the realm is no absolute URL"));
         }
         // The realm is the registry's own choice and may be elsewhere (Docker Hub's is), but never in clear text when

@@ -4,12 +4,17 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::StoreError;
 
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 /// Writes `directory/name` by way of a temporary file beside it: fdatasync, rename, fsync of the directory.
 pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-    let temporary = directory.join(format!(".new-{name}"));
+    // Two pulls may write one blob at the same time.
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let temporary = directory.join(format!(".new-{number}-{name}"));
     let path = directory.join(name);
     let written = (|| {
         let mut file =

@@ -47,7 +47,7 @@ fn load_blobs(layout: &Layout, state: &mut State) -> Result<(), StoreError> {
         let content = fs::read(&path).map_err(|error| StoreError::io("read", &path, &error))?;
         match Digest::from_hex(&name) {
             Some(digest) if digest == Digest::of(&content) => {
-                drop(state.blobs.insert(digest, content.len() as u64))
+                state.blobs.insert(digest, content.len() as u64);
             }
             _ => {
                 tracing::warn!(blob = name, "unfinished or damaged blob removed");

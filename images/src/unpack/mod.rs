@@ -195,7 +195,7 @@ fn write_layer(
     if found != diff_id {
         return Err(UnpackError::DiffId { expected: diff_id, found });
     }
-    writer.finish()
+    Ok(writer.finish())
 }
 
 #[cfg(test)]

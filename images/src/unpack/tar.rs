@@ -219,7 +219,7 @@ impl<R: Read> TarReader<R> {
         (self.data_left, self.padding) = (size, padding(size));
         let kind = match typeflag {
             b'0' | 0 | b'7' if path.ends_with(b"/") => Kind::Directory,
-            b'0' | 0 | b'7' => Kind::File { sparse: self.pax_sparse(pax_sparse, size)? },
+            b'0' | 0 | b'7' => Kind::File { sparse: self.pax_sparse(&pax_sparse, size)? },
             b'S' => Kind::File { sparse: Some(self.gnu_sparse(header, size)?) },
             b'1' => Kind::Hardlink { target: target() },
             b'2' => Kind::Symlink { target: target() },
@@ -261,7 +261,10 @@ impl<R: Read> TarReader<R> {
         let mut numbers = Vec::new();
         let mut push = |extents: &[tar::GnuSparseHeader]| -> Result<(), UnpackError> {
             for extent in extents.iter().filter(|extent| !extent.is_empty()) {
-                numbers.extend([extent.offset().map_err(number)?, extent.length().map_err(number)?]);
+                numbers.extend([
+                    extent.offset().map_err(|error| number(&error))?,
+                    extent.length().map_err(|error| number(&error))?,
+                ]);
             }
             within_meta(numbers.len() as u64 * 12)
         };
@@ -274,10 +277,10 @@ impl<R: Read> TarReader<R> {
             push(extension.sparse())?;
             extended = extension.is_extended();
         }
-        Sparse::checked(gnu.real_size().map_err(number)?, &numbers, size)
+        Sparse::checked(gnu.real_size().map_err(|error| number(&error))?, &numbers, size)
     }
 
-    fn pax_sparse(&mut self, pax: PaxSparse, size: u64) -> Result<Option<Sparse>, UnpackError> {
+    fn pax_sparse(&mut self, pax: &PaxSparse, size: u64) -> Result<Option<Sparse>, UnpackError> {
         let Some(real_size) = pax.real_size else { return Ok(None) };
         match (pax.major, pax.minor) {
             (Some(1), Some(0)) => {
@@ -450,10 +453,10 @@ fn field<T: Default>(
 ) -> Result<T, UnpackError> {
     match value {
         Err(_) if block[place.clone()].iter().all(|byte| matches!(byte, 0 | b' ')) => Ok(T::default()),
-        other => other.map_err(number),
+        other => other.map_err(|error| number(&error)),
     }
 }
 
-fn number(error: io::Error) -> UnpackError {
+fn number(error: &io::Error) -> UnpackError {
     UnpackError::Tar(format!("a header's number: {error}"))
 }

@@ -67,8 +67,8 @@ impl Writer {
         }
     }
 
-    pub fn finish(self) -> Result<Unpacked> {
-        Ok(Unpacked { usage: self.usage, fixups: self.fixups, root_opaque: self.root_opaque })
+    pub fn finish(self) -> Unpacked {
+        Unpacked { usage: self.usage, fixups: self.fixups, root_opaque: self.root_opaque }
     }
 
     pub fn add<R: Read>(&mut self, entry: &Entry, archive: &mut TarReader<R>) -> Result<()> {
@@ -254,7 +254,7 @@ impl Writer {
             }
             other => other.map_err(failed)?,
         }
-        self.owner_and_times(parent, name, real, entry)
+        owner_and_times(parent, name, real, entry)
     }
 
     fn node(
@@ -275,19 +275,10 @@ impl Writer {
             }
             other => other.map_err(failed)?,
         }
-        self.owner_and_times(parent, name, real, entry)?;
+        owner_and_times(parent, name, real, entry)?;
         // Follows links, but this name was made above and the directory is ours alone.
         fs::chmodat(&*parent.fd, name, Mode::from(entry.mode), AtFlags::empty())
             .map_err(UnpackError::write("set the mode of", real))
-    }
-
-    fn owner_and_times(&mut self, parent: &Parent, name: &[u8], real: &[u8], entry: &Entry) -> Result<()> {
-        let (uid, gid) = owner(entry);
-        fs::chownat(&*parent.fd, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(UnpackError::write("set the owner of", real))?;
-        let times = timestamps(entry.mtime_secs, entry.mtime_nanos);
-        fs::utimensat(&*parent.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(UnpackError::write("set the times of", real))
     }
 
     /// Links to a file of this layer; one of a layer below is left to the fix-up.
@@ -403,8 +394,9 @@ impl Writer {
         Ok(Some((fd, real)))
     }
 
+    /// A handle of a directory reached without links. The dot at the end makes the kernel refuse anything else.
     fn directory_handle(&self, real: &[u8]) -> std::result::Result<OwnedFd, Errno> {
-        self.root.handle_without_links(Path::new(OsStr::from_bytes(real)))
+        self.root.handle_without_links(Path::new(OsStr::from_bytes(&path::join(real, b"."))))
     }
 
     /// Resolves the layer's own symbolic links by hand, so that one that climbs above the root is an error and not
@@ -533,6 +525,15 @@ pub fn keep_xattr(name: &[u8]) -> bool {
     name == b"security.capability"
         || name.starts_with(b"system.posix_acl_")
         || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
+}
+
+fn owner_and_times(parent: &Parent, name: &[u8], real: &[u8], entry: &Entry) -> Result<()> {
+    let (uid, gid) = owner(entry);
+    fs::chownat(&*parent.fd, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(UnpackError::write("set the owner of", real))?;
+    let times = timestamps(entry.mtime_secs, entry.mtime_nanos);
+    fs::utimensat(&*parent.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(UnpackError::write("set the times of", real))
 }
 
 fn owner(entry: &Entry) -> (Option<fs::Uid>, Option<fs::Gid>) {
