@@ -28,7 +28,7 @@ pub struct PauseInput<'a> {
 /// The pause program's place in its rootfs.
 pub const PROGRAM: &str = "/pause";
 
-/// Builds it: as little as can be, since every pod pays for it. No /dev, no /sys, no seccomp filter; it has no
+/// Builds it: as little as can be, since every pod pays for it. No /sys, no seccomp filter; it has no
 /// capability, reads no byte of anybody and cannot open a file.
 pub fn build(input: &PauseInput<'_>) -> Result<Spec, SpecError> {
     let options = of_pod(input.config);
@@ -53,8 +53,11 @@ pub fn build(input: &PauseInput<'_>) -> Result<Spec, SpecError> {
         .readonly_paths(Vec::new())
         .build()
         .expect("every field has a default");
-    // Sysctls are written through the container's own /proc.
-    let proc = mounts::special("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]);
+    // Sysctls are written through the container's own /proc; /dev is not the shared root's, which is everybody's.
+    let mounts = vec![
+        mounts::special("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mounts::special("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k"]),
+    ];
     let mut process = ProcessBuilder::default()
         .terminal(false)
         .user(UserBuilder::default().uid(65535u32).gid(65535u32).build().expect("every field has a default"))
@@ -71,7 +74,7 @@ pub fn build(input: &PauseInput<'_>) -> Result<Spec, SpecError> {
         .version(SPEC_VERSION)
         .root(root(input.rootfs, true))
         .process(process)
-        .mounts(vec![proc])
+        .mounts(mounts)
         .annotations(annotations(input))
         .linux(linux)
         .build()

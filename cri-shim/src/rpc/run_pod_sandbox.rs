@@ -1,11 +1,12 @@
 //! RunPodSandbox: name and record first, then the network namespace, then at the same time the network (CNI ADD) and
 //! the pod's processes (monitor, cgroup, pause). A failure is undone whole; what cannot be undone stays listed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corten_cri_api::v1;
 use corten_monitor::protocol::{Handler, Shm, StartSandbox};
+use corten_sys::ns;
 use serde_json::{Map, Value, json};
 
 use crate::cni::{self, Attachment, PodNetwork};
@@ -145,8 +146,8 @@ async fn build(
     let netns = sandbox.record().netns;
     if let Some(path) = netns.clone() {
         let shown = path.display().to_string();
-        let pinned = blocking(move || corten_sys::ns::pin_new_network(&path)).await;
-        pinned.map_err(|errno| Error::system(format!("make network namespace {shown}"), errno))?;
+        let made = blocking(move || new_network(&path)).await;
+        made.map_err(|errno| Error::system(format!("make network namespace {shown}"), errno))?;
     }
     // Both to their end: whatever either made must be there to be undone.
     let (ips, processes) = tokio::join!(
@@ -171,6 +172,12 @@ async fn build(
         return Err(error.into());
     }
     Ok((monitor, events))
+}
+
+/// With `lo` up, however the plugins are configured (containerd #10244); an exec of a plugin is not needed for that.
+fn new_network(path: &Path) -> corten_sys::Result<()> {
+    ns::pin_new_network(path)?;
+    ns::in_network(ns::open(path, ns::Kind::Network)?, corten_sys::net::loopback_up)?
 }
 
 /// The undo ends the monitor that did start.
