@@ -39,10 +39,14 @@ impl Snapshot {
         facts.extend(
             DEFAULT_PLACES.iter().filter(|d| Path::new(d).exists()).map(|d| format!("directory {d}")),
         );
-        facts.extend(lines("link", &["ip", "-o", "link"]).into_iter().map(|line| without_counters(&line)));
-        facts.extend(lines("address", &["ip", "-o", "address"]));
-        facts.extend(lines("route", &["ip", "route", "show", "table", "all"]));
-        facts.extend(lines("route6", &["ip", "-6", "route", "show", "table", "all"]));
+        facts.extend(lines("link", &["ip", "-o", "link"]).iter().filter_map(|line| link(line)));
+        for (kind, command) in [
+            ("address", &["ip", "-o", "address"][..]),
+            ("route", &["ip", "route", "show", "table", "all"]),
+            ("route", &["ip", "-6", "route", "show", "table", "all"]),
+        ] {
+            facts.extend(lines(kind, command).iter().filter(|line| is_made(line)).map(|line| settled(line)));
+        }
         facts.extend(lines("rule", &["nft", "-s", "list", "ruleset"]));
         facts.extend(["net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet"].iter().map(|key| {
             let value = fs::read_to_string(format!("/proc/sys/{key}")).unwrap_or_default();
@@ -171,9 +175,24 @@ fn lines(kind: &str, command: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// `ip -o link` begins with the index, which rises with every link there ever was.
-fn without_counters(line: &str) -> String {
-    line.split_once(": ").map_or(line.into(), |(_, rest)| format!("link {rest}"))
+/// `link 3: veth1@if2: <FLAGS> mtu ...`: a link is its name. Its index rises with every link there ever was, its flags
+/// and state change by themselves.
+fn link(line: &str) -> Option<String> {
+    let name = line.split(": ").nth(1)?;
+    Some(format!("link {}", name.split('@').next()?))
+}
+
+/// False for what the kernel makes for every link by itself, when it sees fit: link-local addresses, multicast.
+fn is_made(line: &str) -> bool {
+    !["fe80::", "ff00::", " multicast "].iter().any(|part| line.contains(part))
+}
+
+/// Without the words that come and go with the carrier of a link.
+fn settled(line: &str) -> String {
+    line.split_whitespace()
+        .filter(|word| !["linkdown", "tentative"].contains(word))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]
@@ -189,6 +208,17 @@ mod tests {
         let difference = snapshot(&["link a", "mount /x proc"]).since(&snapshot(&["link a", "route r"]));
         assert_eq!(difference.to_string(), "  + mount /x proc\n  - route r\n");
         assert!(difference.brought("mount") && !difference.brought("link") && !difference.is_empty());
+    }
+
+    #[test]
+    fn what_changes_by_itself_is_no_difference() {
+        let up = "link 3: test0: <BROADCAST,MULTICAST,UP> mtu 1500 state UP";
+        assert_eq!(link(up), Some("link test0".into()));
+        assert_eq!(link("link 12: veth0@if2: <UP> mtu 1500"), Some("link veth0".into()));
+        assert!(
+            !is_made("route fe80::/64 dev test0 proto kernel") && is_made("route 10.99.0.0/16 dev test0")
+        );
+        assert_eq!(settled("route 10.99.0.0/16 dev test0 linkdown"), settled("route 10.99.0.0/16 dev test0"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use corten_test_vm::crictl::{Crictl, text};
-use corten_test_vm::node::{Node, failed, kill, pids_of};
+use corten_test_vm::node::{Node, failed, kill};
 use corten_test_vm::registry::Registry;
 use corten_test_vm::{artifacts, need, wait};
 use serde_json::json;
@@ -119,7 +119,7 @@ fn a_second_daemon_on_the_same_socket_is_refused_and_the_first_goes_on() {
     let second =
         Command::new(node.program("corten-cri")).arg("--config").arg(node.write_cri_config()).output();
     let said = failed(&second.expect("start a second corten-cri"));
-    let names_it = said.contains("cri.sock") || said.contains(&node.state().display().to_string());
+    let names_it = said.contains(&node.dir().display().to_string());
     assert!(names_it, "the second daemon names what it found taken: {said}");
     assert!(crictl.run(&["version"]).contains("corten"));
     drop(registry);
@@ -178,7 +178,7 @@ fn a_binary_that_is_missing_fails_the_start_with_the_runtimes_words() {
     } else {
         failed(&made)
     };
-    assert!(said.contains("/no/such/program") && said.contains("ENOENT"), "{said}");
+    assert!(said.contains("/no/such/program") && said.contains("no such file or directory"), "{said}");
     drop((registry, node));
 }
 
@@ -197,36 +197,46 @@ fn two_pods_of_one_name_are_refused_until_the_first_is_gone() {
 }
 
 #[test]
-fn a_network_plugin_that_fails_or_is_missing_leaves_no_sandbox() {
+fn a_network_plugin_that_fails_leaves_no_sandbox() {
     stack!(node, crictl, registry);
+    let script = "[ $CNI_COMMAND = DEL ] && exit 0\n\
+                  echo '{\"cniVersion\":\"1.0.0\",\"code\":11,\"msg\":\"out of order\"}'\nexit 1\n";
+    install_plugin(&node, "failing", script);
+    let said = run_pod_with_plugin(&node, &crictl, "failing");
+    assert!(said.contains("out of order"), "{said}");
+    assert_eq!(crictl.json(&["pods", "-o", "json"])["items"], json!([]));
+    drop((registry, node));
+}
+
+#[test]
+fn a_network_plugin_that_is_missing_is_named_and_its_pod_goes_when_it_is_there() {
+    stack!(node, crictl, registry);
+    let said = run_pod_with_plugin(&node, &crictl, "absent");
+    assert!(said.contains("absent"), "{said}");
+    // Nobody knows whether a plugin that could not be asked had done something: the sandbox stays until it could.
+    let pods = crictl.json(&["pods", "-o", "json"]);
+    assert_eq!(pods["items"][0]["state"], "SANDBOX_NOTREADY", "{pods}");
+    let pod = pods["items"][0]["id"].as_str().expect("an id");
+    install_plugin(&node, "absent", "exit 0\n");
+    crictl.run(&["stopp", pod]);
+    crictl.run(&["rmp", pod]);
+    assert_eq!(crictl.json(&["pods", "-o", "json"])["items"], json!([]));
+    drop((registry, node));
+}
+
+fn install_plugin(node: &Node, name: &str, script: &str) {
+    let file = node.dir().join("cni/bin").join(name);
+    fs::write(&file, format!("#!/bin/sh\n{script}")).expect("write a plugin");
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("make it executable");
+}
+
+/// Puts `plugin` in the place of the bridge plugin; what crictl said as it failed to run a pod with it.
+fn run_pod_with_plugin(node: &Node, crictl: &Crictl, plugin: &str) -> String {
     let conf = node.dir().join("cni/net.d/10-test.conflist");
     let good = fs::read_to_string(&conf).expect("the conflist");
-    for (plugin, word) in [("absent", "absent"), ("failing", "out of order")] {
-        let script =
-            "#!/bin/sh\necho '{\"cniVersion\":\"1.0.0\",\"code\":11,\"msg\":\"out of order\"}'\nexit 1\n";
-        let file = node.dir().join("cni/bin/failing");
-        fs::write(&file, script).expect("write a plugin");
-        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .expect("make it executable");
-        fs::write(
-            &conf,
-            good.replace("\"bridge\",", &format!("\"{plugin}\","))
-                .replace("\"type\":\"bridge\"", &format!("\"type\":\"{plugin}\"")),
-        )
-        .expect("write the conflist");
-        let pod_config = crictl.pod_config(plugin, &json!({}));
-        let said = wait::until("the changed conflist is read", || {
-            let output = crictl.output(&["runp", text(&pod_config)]);
-            if output.status.success() {
-                let pod = String::from_utf8_lossy(&output.stdout).trim().to_string();
-                crictl.run(&["stopp", &pod]);
-                crictl.run(&["rmp", &pod]);
-                return Err("the old one is in force still".into());
-            }
-            Ok(failed(&output))
-        });
-        assert!(said.contains(word), "{plugin}: {said}");
-        assert_eq!(crictl.json(&["pods", "-o", "json"])["items"], json!([]), "{plugin}");
-    }
-    drop((registry, pids_of(node.dir())));
+    let bad = good.replace("\"type\":\"bridge\"", &format!("\"type\":\"{plugin}\""));
+    assert_ne!(good, bad);
+    fs::write(&conf, bad).expect("write the conflist");
+    failed(&crictl.output(&["runp", text(&crictl.pod_config(plugin, &json!({})))]))
 }
