@@ -45,24 +45,26 @@ pub fn allocate_all(network: &Network, attachment: &Attachment) -> Result<CniRes
     let dns = config.resolv_conf.as_deref().map(resolv_conf::read).transpose()?.unwrap_or_default();
     let owner = Owner::new(&attachment.container_id, &attachment.ifname);
     let mut store = Store::create(&config.data_dir, &network.name)?;
-    let mut requested = config.requested.clone();
     let mut ips = Vec::new();
+    let outcome = take_all(&mut store, &owner, &config, &mut ips);
+    outcome.map_err(|error| {
+        // Only what this call took: the refused duplicate of an ADD must not free the first one's address.
+        let taken = ips.iter().map(|ip| ip.address.address());
+        error.and(taken.filter_map(|ip| store.remove(ip).err()).collect::<Vec<_>>())
+    })?;
+    Ok(CniResult { ips, routes: config.routes, dns, ..CniResult::default() })
+}
+
+fn take_all(store: &mut Store, owner: &Owner, config: &Config, ips: &mut Vec<IpConfig>) -> Result<()> {
+    let mut requested = config.requested.clone();
     for (index, set) in config.ranges.iter().enumerate() {
         let wanted = requested.iter().position(|ip| set.contains(*ip)).map(|i| requested.remove(i));
-        match take(&mut store, &owner, set, index, wanted) {
-            Ok(ip) => ips.push(ip),
-            Err(error) => {
-                let undone = store.release(&owner, &Link::Gone).err();
-                return Err(error.and(undone));
-            }
-        }
+        ips.push(take(store, owner, set, index, wanted)?);
     }
-    if !requested.is_empty() {
-        let undone = store.release(&owner, &Link::Gone).err();
-        let text = format!("failed to allocate all requested IPs: {requested:?} are in no range");
-        return Err(Error::config(text).and(undone));
+    if requested.is_empty() {
+        return Ok(());
     }
-    Ok(CniResult { ips, routes: config.routes, dns, ..CniResult::default() })
+    Err(Error::config(format!("failed to allocate all requested IPs: {requested:?} are in no range")))
 }
 
 fn take(

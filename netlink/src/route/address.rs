@@ -66,6 +66,11 @@ pub fn add(index: u32, cidr: Cidr) -> Message {
     }
 }
 
+/// Usable at once: IPv6 skips duplicate address detection, which takes a second or two.
+pub fn add_undetected(index: u32, cidr: Cidr) -> Message {
+    add(index, cidr).u32(libc::IFA_FLAGS, libc::IFA_F_NODAD)
+}
+
 pub fn delete(index: u32, cidr: Cidr) -> Message {
     change(libc::RTM_DELADDR, 0, "delete", index, cidr)
 }

@@ -19,7 +19,9 @@ use crate::{Message, NetlinkError, Socket};
 
 /// Encoders, for callers that send several requests in one call.
 pub mod encode {
-    pub use super::address::{add as add_address, delete as delete_address};
+    pub use super::address::{
+        add as add_address, add_undetected as add_address_undetected, delete as delete_address,
+    };
     pub use super::link::{
         create_bridge, create_veth, delete as delete_link, set as set_link, set_bridge_port,
     };

@@ -98,7 +98,8 @@ pub fn ensure_on_bridge(host: &mut Socket, bridge: &Link, gateways: &[Cidr], for
         }
         existing.retain(|e| !after_deleting.contains(e));
         existing.push(*gateway);
-        match host.transact(vec![encode::add_address(bridge.index, *gateway)]) {
+        // Upstream lets the kernel look for duplicates of it, and the first pods cannot reach it for two seconds.
+        match host.transact(vec![encode::add_address_undetected(bridge.index, *gateway)]) {
             // Another ADD was faster.
             Err(error) if !error.is(Errno::EEXIST) => return Err(error.into()),
             _ => {}

@@ -167,7 +167,8 @@ impl Store {
         all.iter().filter(|(_, who)| !keep(who)).try_for_each(|(ip, _)| self.remove(*ip))
     }
 
-    fn remove(&self, ip: IpAddr) -> Result<()> {
+    /// No file is no error.
+    pub fn remove(&self, ip: IpAddr) -> Result<()> {
         let path = self.dir.join(ip.to_string());
         match fs::remove_file(&path) {
             Err(e) if e.kind() != ErrorKind::NotFound => {
