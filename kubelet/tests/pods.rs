@@ -307,7 +307,7 @@ fn containers_of_a_pod_share_what_it_says() {
     let client = sh(
         "client",
         &format!(
-            "until echo 'GET /index.html' | nc 127.0.0.1 8080 | cat; do sleep 0.1; done; ls -d /proc/[0-9]* | cat; {FOREVER}"
+            "until printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc 127.0.0.1 8080 | cat; do sleep 0.1; done; ls -d /proc/[0-9]* | cat; {FOREVER}"
         ),
     );
     node.write("shared", &json!({"shareProcessNamespace": true, "containers": [server, client]}));
