@@ -12,8 +12,8 @@ pub use tonic::Code;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status};
 
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
-const SANDBOX_TIMEOUT: Duration = Duration::from_secs(240);
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(2);
+const SANDBOX_TIMEOUT: Duration = Duration::from_mins(4);
 /// Lists of a node with hundreds of pods; upstream's limit.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -71,7 +71,8 @@ macro_rules! calls {
         pub async fn $name(&self, request: cri::$request) -> Result<cri::$response, CriError> {
             let mut request = Request::new(request);
             request.set_timeout($timeout);
-            answer(stringify!($name), self.$client.clone().$name(request).await)
+            // Boxed: a call is large, and every pod waits in one.
+            answer(stringify!($name), Box::pin(self.$client.clone().$name(request)).await)
         }
     )*};
 }
@@ -106,7 +107,7 @@ impl Cri {
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         let mut request = Request::new(cri::StopContainerRequest { container_id: id.into(), timeout });
         request.set_timeout(DEFAULT_TIMEOUT + grace);
-        answer("stop_container", self.runtime.clone().stop_container(request).await).map(|_| ())
+        answer("stop_container", Box::pin(self.runtime.clone().stop_container(request)).await).map(|_| ())
     }
 
     /// Runs a command in a container; the runtime kills it after `timeout` (DeadlineExceeded).
@@ -121,12 +122,12 @@ impl Cri {
         let mut request =
             Request::new(cri::ExecSyncRequest { container_id: id.into(), cmd, timeout: seconds });
         request.set_timeout(DEFAULT_TIMEOUT + timeout);
-        answer("exec_sync", self.runtime.clone().exec_sync(request).await)
+        answer("exec_sync", Box::pin(self.runtime.clone().exec_sync(request)).await)
     }
 
     /// Pulls without a time limit: the runtime gives up when nothing arrives any more.
     pub async fn pull_image(&self, request: cri::PullImageRequest) -> Result<String, CriError> {
-        let answered = self.images.clone().pull_image(Request::new(request)).await;
+        let answered = Box::pin(self.images.clone().pull_image(Request::new(request))).await;
         let image_ref = answer("pull_image", answered)?.image_ref;
         if image_ref.is_empty() {
             return Err(CriError::Incomplete { call: "pull_image", field: "image_ref" });

@@ -14,7 +14,7 @@ use crate::pod::labels::POD_UID;
 
 const RELIST: Duration = Duration::from_secs(1);
 /// With a stream, in case it lost one.
-const RELIST_WITH_STREAM: Duration = Duration::from_secs(300);
+const RELIST_WITH_STREAM: Duration = Duration::from_mins(5);
 const STREAM_RETRY: Duration = Duration::from_secs(1);
 
 /// Watches until the receiver is gone. `pods` says whether there is any pod to watch for.
@@ -92,7 +92,9 @@ async fn list(cri: &Cri) -> Result<Seen, CriError> {
             seen.entry(uid).or_default().push((id, state));
         }
     }
-    seen.values_mut().for_each(|list| list.sort());
+    for list in seen.values_mut() {
+        list.sort();
+    }
     Ok(seen)
 }
 

@@ -20,7 +20,7 @@ pub fn of_pod(pod: &Pod, pod_ips: &[String], cluster_domain: &str, host: &str) -
         Some(domain) => format!("{short}.{domain}\t{short}"),
         None => hostname(pod),
     };
-    let own: String = pod_ips.iter().map(|ip| format!("{ip}\t{names}\n")).collect();
+    let own = pod_ips.iter().map(|ip| format!("{ip}\t{names}\n")).collect::<Vec<_>>().concat();
     format!("{HEADER}{LOOPBACK}{own}{aliases}")
 }
 
@@ -39,6 +39,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[expect(clippy::needless_pass_by_value, reason = "called with json! literals")]
     fn pod(spec: serde_json::Value) -> Pod {
         serde_json::from_value(json!({"metadata": {"name": "web-n", "namespace": "ns"}, "spec": spec}))
             .expect("pod")

@@ -151,7 +151,7 @@ impl Kubelet {
             match self.shared.cri.version(cri::VersionRequest { version: "0.1.0".into() }).await {
                 Ok(answer) => break answer,
                 Err(error) if error.code() == Code::Unavailable => {
-                    self.set_not_ready(Some(error.to_string()))
+                    self.set_not_ready(Some(error.to_string()));
                 }
                 Err(source) => return Err(KubeletError::Runtime { socket, source }),
             }

@@ -8,7 +8,7 @@ use crate::cri::{Cri, CriError};
 use crate::probe::http::{self, HttpError};
 
 /// An HTTP hook without a limit of its own; a hook must end some time.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
+const HTTP_TIMEOUT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {

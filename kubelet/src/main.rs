@@ -111,9 +111,9 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log_level).context("--log-level")?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if arguments.log_format == "json" {
-        log.json().init()
+        log.json().init();
     } else {
-        log.with_ansi(false).init()
+        log.with_ansi(false).init();
     }
     let config = arguments.config()?;
     // Pods wait for the runtime, not for this process: two threads serve any number of them.

@@ -53,11 +53,10 @@ impl Recorder {
     }
 
     fn record(&self, kind: &str, object: ObjectReference, reason: &str, message: String) {
-        match kind {
-            "Normal" => {
-                tracing::info!(object = object.name, container = object.field_path, reason, "{message}")
-            }
-            _ => tracing::warn!(object = object.name, container = object.field_path, reason, "{message}"),
+        if kind == "Normal" {
+            tracing::info!(object = object.name, container = object.field_path, reason, "{message}");
+        } else {
+            tracing::warn!(object = object.name, container = object.field_path, reason, "{message}");
         }
         let now = time(now_ns());
         let mut kept = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,34 +66,31 @@ impl Recorder {
                 && e.message.as_deref() == Some(message.as_str())
         };
         let repeated = kept.events.iter().rposition(same).and_then(|at| kept.events.remove(at));
-        let event = match repeated {
-            Some(before) => {
-                let mut event = Event::clone(&before);
-                event.count = Some(event.count.unwrap_or(1) + 1);
-                event.last_timestamp = Some(now);
-                event
-            }
-            None => {
-                kept.serial += 1;
-                let mut event = Event {
-                    count: Some(1),
-                    first_timestamp: Some(now.clone()),
-                    last_timestamp: Some(now),
-                    reason: Some(reason.into()),
-                    message: Some(message),
-                    type_: Some(kind.into()),
-                    source: Some(EventSource {
-                        component: Some("kubelet".into()),
-                        host: Some(self.node.clone()),
-                    }),
-                    ..Event::default()
-                };
-                event.metadata.name =
-                    Some(format!("{}.{:x}", object.name.as_deref().unwrap_or_default(), kept.serial));
-                event.metadata.namespace.clone_from(&object.namespace);
-                event.involved_object = object;
-                event
-            }
+        let event = if let Some(before) = repeated {
+            let mut event = Event::clone(&before);
+            event.count = Some(event.count.unwrap_or(1) + 1);
+            event.last_timestamp = Some(now);
+            event
+        } else {
+            kept.serial += 1;
+            let mut event = Event {
+                count: Some(1),
+                first_timestamp: Some(now.clone()),
+                last_timestamp: Some(now),
+                reason: Some(reason.into()),
+                message: Some(message),
+                type_: Some(kind.into()),
+                source: Some(EventSource {
+                    component: Some("kubelet".into()),
+                    host: Some(self.node.clone()),
+                }),
+                ..Event::default()
+            };
+            event.metadata.name =
+                Some(format!("{}.{:x}", object.name.as_deref().unwrap_or_default(), kept.serial));
+            event.metadata.namespace.clone_from(&object.namespace);
+            event.involved_object = object;
+            event
         };
         let event = Arc::new(event);
         kept.events.push_back(event.clone());

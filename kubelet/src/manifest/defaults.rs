@@ -42,7 +42,8 @@ fn hash(pod: &Pod, node_name: &str, file: &Path) -> String {
     let mut hasher = Sha256::new();
     hasher.update(serde_json::to_vec(pod).expect("a Pod is JSON"));
     hasher.update(format!("host:{node_name}file:{}", file.display()));
-    hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    let first: [u8; 16] = hasher.finalize()[..16].try_into().expect("SHA-256 has 32 bytes");
+    format!("{:032x}", u128::from_be_bytes(first))
 }
 
 fn default_spec(spec: &mut PodSpec) {
@@ -118,6 +119,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[expect(clippy::needless_pass_by_value, reason = "called with json! literals")]
     fn defaulted(spec: serde_json::Value) -> Pod {
         let mut pod: Pod =
             serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).expect("pod");

@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn names_are_judged_as_upstream_judges_them() {
-        let table: [(fn(&str) -> Option<String>, &[&str], &[&str]); 6] = [
+        type Row<'a> = (fn(&str) -> Option<String>, &'a [&'a str], &'a [&'a str]);
+        let table: [Row<'_>; 6] = [
             (label, &["a", "a-1", "0"], &["", "-a", "a-", "A", "a.b", "a_b"]),
             (subdomain, &["a", "a.b-c", "1.2"], &["", "a..b", ".a", "a.-b", "A"]),
             (port_name, &["http", "p-1"], &["", "80", "a--b", "-a", "averyveryverylongname", "Http"]),
@@ -108,8 +109,12 @@ mod tests {
             (sysctl, &["net.ipv4.ip_forward", "kernel/shmmax"], &["", "a..b", "A.b", ".a", "a.", "../a"]),
         ];
         for (check, good, bad) in table {
-            good.iter().for_each(|name| assert_eq!(check(name), None, "{name}"));
-            bad.iter().for_each(|name| assert!(check(name).is_some(), "{name}"));
+            for name in good {
+                assert_eq!(check(name), None, "{name}");
+            }
+            for name in bad {
+                assert!(check(name).is_some(), "{name}");
+            }
         }
         assert_eq!(label(&"a".repeat(64)).as_deref(), Some("must be no more than 63 characters"));
         assert_eq!(label_value(""), None);

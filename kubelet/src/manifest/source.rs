@@ -155,7 +155,9 @@ impl Source {
             }
         }
         self.files.entries.retain(|file, _| present.contains(file));
-        present.iter().for_each(|file| self.read_one(file));
+        for file in &present {
+            self.read_one(file);
+        }
         Ok(())
     }
 
@@ -247,9 +249,8 @@ mod tests {
                 source.changed().await.expect("watch");
             }
         };
-        if tokio::time::timeout(Duration::from_secs(5), all).await.is_err() {
-            panic!("wanted {wanted:?}, have {:?} {:?}", names(source), source.files().list());
-        }
+        let in_time = tokio::time::timeout(Duration::from_secs(5), all).await.is_ok();
+        assert!(in_time, "wanted {wanted:?}, have {:?} {:?}", names(source), source.files().list());
     }
 
     #[tokio::test]

@@ -302,8 +302,10 @@ pub fn check(pod: &Value) -> Vec<FieldError> {
 
 fn walk(value: &Value, shape: &Shape, path: &str, findings: &mut Findings) {
     let expected = match (shape, value) {
-        (_, Value::Null) | (Str, Value::String(_)) | (Bool, Value::Bool(_)) => return,
-        (IntOrStr | Quantity, Value::String(_)) | (Quantity, Value::Number(_)) => return,
+        (_, Value::Null)
+        | (Str | IntOrStr | Quantity, Value::String(_))
+        | (Bool, Value::Bool(_))
+        | (Quantity, Value::Number(_)) => return,
         (Int | IntOrStr, Value::Number(n)) if n.is_i64() => return,
         (Map(item), Value::Object(entries)) => {
             return entries.iter().for_each(|(k, v)| walk(v, item, &format!("{path}[{k}]"), findings));

@@ -49,13 +49,17 @@ fn metadata(pod: &Pod, f: &mut Findings) {
     });
     for (key, value) in meta.labels.iter().flatten() {
         let path = format!("metadata.labels[{key}]");
-        names::qualified(key).into_iter().for_each(|why| f.invalid(&path, key, why));
-        names::label_value(value).into_iter().for_each(|why| f.invalid(&path, value, why));
+        if let Some(why) = names::qualified(key) {
+            f.invalid(&path, key, why);
+        }
+        if let Some(why) = names::label_value(value) {
+            f.invalid(&path, value, why);
+        }
     }
     for key in meta.annotations.iter().flatten().map(|(key, _)| key) {
-        names::qualified(&key.to_lowercase())
-            .into_iter()
-            .for_each(|why| f.invalid(format!("metadata.annotations[{key}]"), key, why));
+        if let Some(why) = names::qualified(&key.to_lowercase()) {
+            f.invalid(format!("metadata.annotations[{key}]"), key, why);
+        }
     }
 }
 
@@ -256,7 +260,7 @@ fn profile_type(path: &str, kind: &str, localhost: Option<&str>, f: &mut Finding
         (true, None | Some("")) => f.add(local, Problem::Required),
         (false, Some(value)) => f.invalid(local, value, "can only be set when type is \"Localhost\""),
         (true, Some(value)) if !is_local_path(value) => {
-            f.invalid(local, value, "must be a relative path without '..'")
+            f.invalid(local, value, "must be a relative path without '..'");
         }
         _ => {}
     }
@@ -317,7 +321,7 @@ fn volume(v: &Volume, path: &str, f: &mut Findings) {
         match Amount::parse(&limit.0) {
             None => f.invalid(path, &limit.0, "must be a quantity such as 128Mi"),
             Some(n) if n.is_negative() => {
-                f.forbidden(path, "SizeLimit field must be a valid resource quantity")
+                f.forbidden(path, "SizeLimit field must be a valid resource quantity");
             }
             Some(_) if medium != "Memory" => {
                 f.add(path, Problem::NotSupported("only medium Memory has a limit the kernel keeps"));
@@ -554,7 +558,7 @@ fn resources(resources: &ResourceRequirements, path: &str, f: &mut Findings) {
             match (name.as_str(), Amount::parse(&quantity.0)) {
                 (_, None) => f.invalid(path, &quantity.0, "must be a quantity such as 500m or 128Mi"),
                 (_, Some(n)) if n.is_negative() => {
-                    f.invalid(path, &quantity.0, "must be greater than or equal to 0")
+                    f.invalid(path, &quantity.0, "must be greater than or equal to 0");
                 }
                 ("cpu" | "memory", Some(n)) => amounts.push((name.clone(), n)),
                 (name, Some(n)) if name.strip_prefix("hugepages-").is_some_and(is_page_size) => {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::observed::UnixNanos;
 
 pub const INITIAL: Duration = Duration::from_secs(10);
-pub const MAX: Duration = Duration::from_secs(300);
+pub const MAX: Duration = Duration::from_mins(5);
 /// An entry this long untouched starts anew.
-const FORGET: Duration = Duration::from_secs(600);
+const FORGET: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {

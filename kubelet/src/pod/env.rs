@@ -123,7 +123,7 @@ pub fn expand(input: &str, values: &BTreeMap<String, String>) -> String {
         } else if let Some((name, tail)) = reference {
             match values.get(name) {
                 Some(value) => out.push_str(value),
-                None => out.push_str(&format!("$({name})")),
+                None => out.extend(["$(", name, ")"]),
             }
             tail
         } else {

@@ -170,9 +170,11 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    #[expect(clippy::needless_pass_by_value, reason = "called with json! literals")]
     fn pod(containers: Value) -> Pod {
         serde_json::from_value(json!({"metadata": {}, "spec": {"containers": containers}})).expect("pod")
     }
+    #[expect(clippy::needless_pass_by_value, reason = "called with json! literals")]
     fn c(name: &str, limits: Value, requests: Value) -> Value {
         json!({"name": name, "resources": {"limits": limits, "requests": requests}})
     }

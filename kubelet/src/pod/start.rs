@@ -2,7 +2,7 @@
 //! reasons and events do.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use corten_cri_api::v1 as cri;
 use corten_sys::errno::Context as _;
@@ -25,11 +25,11 @@ pub struct StartError {
 }
 
 impl StartError {
-    fn new(reason: &'static str, message: impl ToString) -> Self {
-        Self { reason, message: message.to_string(), image: false }
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), image: false }
     }
-    fn image(reason: &'static str, message: impl ToString) -> Self {
-        Self { reason, message: message.to_string(), image: true }
+    fn image(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), image: true }
     }
 }
 
@@ -224,12 +224,12 @@ impl Worker {
         let mut mounts = volume::mounts(pod, container, dir).map_err(|e| e.to_string())?;
         if !mounts.iter().any(|m| m.container_path.trim_end_matches('/') == "/etc/hosts") {
             let file = self.write_hosts(pod, start.sandbox)?;
-            mounts.push(file_mount("/etc/hosts", file));
+            mounts.push(file_mount("/etc/hosts", &file));
         }
         let path = container.termination_message_path.as_deref().unwrap_or_default();
         if !path.is_empty() {
             let file = message_file(dir, container, start.attempt)?;
-            mounts.push(file_mount(path, file));
+            mounts.push(file_mount(path, &file));
         }
         Ok(mounts)
     }
@@ -262,7 +262,7 @@ fn message_file(dir: &PodDir, container: &Container, attempt: u32) -> Result<Pat
     Ok(file)
 }
 
-fn file_mount(container_path: &str, host_path: PathBuf) -> cri::Mount {
+fn file_mount(container_path: &str, host_path: &Path) -> cri::Mount {
     cri::Mount {
         container_path: container_path.into(),
         host_path: host_path.display().to_string(),

@@ -80,7 +80,7 @@ mod tests {
     fn the_tail_of_a_log_has_its_text_only() {
         let log = "half a line\n2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stderr P tw\n2026-01-01T00:00:01Z stderr F o\n";
         assert_eq!(tail(log), "one\ntwo\n");
-        let many: String = (0..100).map(|i| format!("t stdout F {i}\n")).collect();
+        let many = (0..100).map(|i| format!("t stdout F {i}\n")).collect::<Vec<_>>().concat();
         assert_eq!(tail(&many).lines().count(), MAX_LOG_LINES);
         let long = format!("t stdout F {}\n", "ä".repeat(3000));
         assert!(tail(&long).len() as u64 <= MAX_LOG_BYTES);

@@ -213,11 +213,9 @@ impl Worker {
 
     async fn observe(&mut self) -> Result<(), CriError> {
         self.observed = observe(&self.shared.cri, uid(&self.pod)).await?;
-        if !self.is_terminating() {
-            self.prober.follow(&self.observed);
-        } else {
-            self.prober.follow(&Observed::default());
-        }
+        // A pod that terminates is not probed any more.
+        let nothing = Observed::default();
+        self.prober.follow(if self.is_terminating() { &nothing } else { &self.observed });
         let known = std::mem::take(&mut self.messages);
         for c in self.observed.containers.iter().filter(|c| c.exit().is_some()) {
             let read =

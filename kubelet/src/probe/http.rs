@@ -54,7 +54,7 @@ pub async fn get(
     let url = format!("{scheme}://{}{slash}{path}", authority(host, port));
     tokio::time::timeout(timeout, follow(get, url.clone()))
         .await
-        .unwrap_or_else(|_| Err(HttpError::Timeout { url, seconds: timeout.as_secs() }))
+        .unwrap_or(Err(HttpError::Timeout { url, seconds: timeout.as_secs() }))
 }
 
 async fn follow(get: &HTTPGetAction, mut url: String) -> Result<u16, HttpError> {

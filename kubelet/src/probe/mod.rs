@@ -199,12 +199,12 @@ impl Asker {
         tokio::join!(
             async {
                 if let Some(probe) = readiness {
-                    self.repeat(Kind::Readiness, &probe).await
+                    self.repeat(Kind::Readiness, &probe).await;
                 }
             },
             async {
                 if let Some(probe) = liveness {
-                    self.repeat(Kind::Liveness, &probe).await
+                    self.repeat(Kind::Liveness, &probe).await;
                 }
             },
         );
@@ -291,7 +291,8 @@ impl Asker {
 /// A number in [0, 1): std's hasher keys are random, and no more is needed to spread probes.
 fn random_fraction() -> f64 {
     use std::hash::BuildHasher;
-    (std::hash::RandomState::new().hash_one(0_u8) >> 11) as f64 / (1_u64 << 53) as f64
+    let hash = std::hash::RandomState::new().hash_one(0_u8);
+    f64::from((hash >> 32) as u32) / (f64::from(u32::MAX) + 1.0)
 }
 
 /// The number of a port given by number or by name.

@@ -33,9 +33,11 @@ pub fn bind(root: &Path, path: &str, target: &Path, read_only: bool, create: boo
     let handle = match volume.handle(path) {
         Err(rustix::io::Errno::NOENT) if create => {
             let mode = Mode::from_raw_mode(fstat(&volume).tried(what)?.st_mode & 0o7777);
-            let made = volume.mkdir_all(path, mode).tried(|| format!("create {path} in {}", root.display()))?;
+            let made =
+                volume.mkdir_all(path, mode).tried(|| format!("create {path} in {}", root.display()))?;
             // mkdir is cut by the umask; upstream, too, sets the mode of the last directory only.
-            let open = openat(&made, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+            let open =
+                openat(&made, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
             open.and_then(|dir| fchmod(&dir, mode)).tried(|| format!("set mode of {path}"))?;
             made
         }

@@ -16,7 +16,8 @@ const APPLETS: [&str; 16] = [
 /// Writes an archive with both images.
 pub fn archive(file: &Path) -> std::io::Result<()> {
     let layer = layer()?;
-    let digest: String = Sha256::digest(&layer).iter().map(|b| format!("{b:02x}")).collect();
+    let digest: String =
+        Sha256::digest(&layer).iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
     let config = |command: &[&str]| {
         json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": command, "Env": ["PATH=/bin"]},
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]}, "history": [{}]})

@@ -16,7 +16,7 @@ pub use image::{BUSYBOX, PAUSE};
 use serde_json::Value;
 
 /// A condition not met within this has failed.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A running runtime and the place (namespaces) it runs in.
 pub trait Runtime {
@@ -156,7 +156,7 @@ impl Node {
         let events = text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
         let word = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         events
-            .filter(|e| e.is_object())
+            .filter(Value::is_object)
             .map(|e| format!("{} {}", word(&e["reason"]), word(&e["message"])))
             .collect()
     }
@@ -210,7 +210,7 @@ impl Node {
         let dir = format!("{}_{}_{}", word("namespace"), word("name"), word("uid"));
         let file = self.path("logs").join(dir).join(container).join(format!("{attempt}.log"));
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        text.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).map(|l| format!("{l}\n")).collect()
+        text.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).flat_map(|l| [l, "\n"]).collect()
     }
 }
 
