@@ -108,7 +108,7 @@ impl Worker {
             shared.node.host_ip.clone(),
             changed.clone(),
         );
-        let worker = Self {
+        let mut worker = Self {
             dir: PodDir::new(&shared.config.root_dir, uid(&pod)),
             changed: changed.clone(),
             terminate: receiver,
@@ -126,6 +126,8 @@ impl Worker {
             shared,
             pod: pod.clone(),
         };
+        // At once: who sees no pod in `GET /pods` may take it that nothing runs.
+        worker.publish();
         tokio::spawn(async move {
             let uid = uid(&worker.pod).to_owned();
             worker.run().await;
