@@ -48,6 +48,12 @@ impl Log {
         self.write("warning", message);
     }
 
+    pub fn warnings(&self, messages: &[String]) {
+        for message in messages {
+            self.warning(message);
+        }
+    }
+
     pub fn error(&self, message: &str) {
         self.write("error", message);
     }

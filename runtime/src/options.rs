@@ -65,11 +65,6 @@ impl Arguments {
         }
     }
 
-    pub fn unknown<T>(&self, name: &str) -> anyhow::Result<T> {
-        let dashes = if name.chars().count() == 1 { "-" } else { "--" };
-        bail!("unknown option {dashes}{name}")
-    }
-
     /// All operands, as text.
     pub fn operands(self) -> anyhow::Result<Vec<String>> {
         self.operands.into_iter().map(|operand| Ok(operand.string()?)).collect()
@@ -83,4 +78,9 @@ impl Arguments {
             count => bail!("exactly 1 argument is needed, the container's id; there are {count}"),
         }
     }
+}
+
+pub fn unknown_option<T>(name: &str) -> anyhow::Result<T> {
+    let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+    bail!("unknown option {dashes}{name}")
 }

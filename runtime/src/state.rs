@@ -27,7 +27,7 @@ const RECORD: &str = "state.json";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    pub record_version: u32,
+    pub version: u32,
     pub oci_version: String,
     pub id: String,
     pub bundle: PathBuf,

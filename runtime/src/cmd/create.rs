@@ -4,12 +4,12 @@ use anyhow::bail;
 use corten_runtime::{Console, CreateRequest};
 
 use super::{Answer, Context};
-use crate::options::Arguments;
+use crate::options::{Arguments, unknown_option};
 
 pub fn run(arguments: Arguments, context: &Context) -> Answer {
     let parsed = parse(arguments, false)?;
     let created = context.runtime.create(&parsed.request)?;
-    created.warnings.iter().for_each(|warning| context.log.warning(warning));
+    context.log.warnings(&created.warnings);
     Ok(0)
 }
 
@@ -29,7 +29,7 @@ pub fn parse(mut arguments: Arguments, is_run: bool) -> anyhow::Result<Parsed> {
         match name.as_str() {
             "bundle" | "b" => request.bundle = non_empty(arguments.path()?).unwrap_or_else(|| ".".into()),
             "console-socket" => {
-                request.console = non_empty(arguments.path()?).map_or(Console::None, Console::Socket)
+                request.console = non_empty(arguments.path()?).map_or(Console::None, Console::Socket);
             }
             "pid-file" => request.pid_file = non_empty(arguments.path()?),
             "pidfd-socket" => request.pidfd_socket = non_empty(arguments.path()?),
@@ -39,7 +39,7 @@ pub fn parse(mut arguments: Arguments, is_run: bool) -> anyhow::Result<Parsed> {
             "detach" | "d" if is_run => detach = arguments.switch()?,
             "keep" if is_run => keep = arguments.switch()?,
             "no-subreaper" if is_run => no_subreaper = arguments.switch()?,
-            other => return arguments.unknown(other),
+            other => return unknown_option(other),
         }
     }
     request.id = arguments.container_id()?;

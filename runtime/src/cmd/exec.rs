@@ -9,7 +9,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 use super::create::{check_preserved, listen_fds, non_empty};
 use super::{Answer, Context};
 use crate::foreground;
-use crate::options::Arguments;
+use crate::options::{Arguments, unknown_option};
 
 #[derive(Default)]
 struct Options {
@@ -51,7 +51,7 @@ pub fn run(arguments: Arguments, context: &Context) -> Answer {
     check_preserved(request.preserve_fds)?;
     let signals = if options.detach { None } else { Some(foreground::catch_signals()?) };
     let executed = context.runtime.exec(id, &request)?;
-    executed.warnings.iter().for_each(|warning| context.log.warning(warning));
+    context.log.warnings(&executed.warnings);
     let Some(signals) = signals else { return Ok(0) };
     let exit = foreground::accompany(&executed.pidfd, executed.console, &signals)?;
     Ok(exit.shell_code() as u8)
@@ -76,7 +76,7 @@ fn parse(mut arguments: Arguments) -> anyhow::Result<(Options, Vec<String>)> {
             "preserve-fds" => options.preserve_fds = arguments.number()?,
             "ignore-paused" => options.ignore_paused = arguments.switch()?,
             "apparmor" | "process-label" | "cgroup" => bail!("exec --{name} is not supported: leave it out"),
-            other => return arguments.unknown(other),
+            other => return unknown_option(other),
         }
     }
     Ok((options, arguments.operands()?))
@@ -86,7 +86,7 @@ fn parse(mut arguments: Arguments) -> anyhow::Result<(Options, Vec<String>)> {
 fn process(options: &Options, id: &str, program: &[String], context: &Context) -> anyhow::Result<Process> {
     if let Some(path) = &options.process {
         let loaded = bundle::load_process(path).with_context(|| path.display().to_string())?;
-        loaded.warnings.iter().for_each(|warning| context.log.warning(warning));
+        context.log.warnings(&loaded.warnings);
         return Ok(loaded.value);
     }
     if program.is_empty() {

@@ -4,14 +4,14 @@ use anyhow::{Context as _, bail};
 use corten_sys::signal;
 
 use super::{Answer, Context};
-use crate::options::Arguments;
+use crate::options::{Arguments, unknown_option};
 
 pub fn run(mut arguments: Arguments, context: &Context) -> Answer {
     let mut all = false;
     while let Some(name) = arguments.next()? {
         match name.as_str() {
             "all" | "a" => all = arguments.switch()?,
-            other => return arguments.unknown(other),
+            other => return unknown_option(other),
         }
     }
     let operands = arguments.operands()?;

@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::{Answer, Context, output};
-use crate::options::Arguments;
+use crate::options::{Arguments, unknown_option};
 
 pub fn run(mut arguments: Arguments, context: &Context) -> Answer {
     let (mut json, mut quiet) = (false, false);
@@ -15,7 +15,7 @@ pub fn run(mut arguments: Arguments, context: &Context) -> Answer {
                 other => bail!("invalid format option {other:?}: use table or json"),
             },
             "quiet" | "q" => quiet = arguments.switch()?,
-            other => return arguments.unknown(other),
+            other => return unknown_option(other),
         }
     }
     let mut states = Vec::new();
@@ -26,7 +26,7 @@ pub fn run(mut arguments: Arguments, context: &Context) -> Answer {
         }
     }
     let text = if quiet {
-        states.iter().map(|state| format!("{}\n", state.id)).collect()
+        states.iter().fold(String::new(), |text, state| text + &state.id + "\n")
     } else if json {
         format!("{}\n", serde_json::to_string(&states)?)
     } else {

@@ -141,7 +141,7 @@ fn parse(mut parser: lexopt::Parser) -> anyhow::Result<Invocation> {
         match argument {
             Long("root") => global.root = parser.value()?.into(),
             Long("log") => {
-                global.log = Some(PathBuf::from(parser.value()?)).filter(|path| !path.as_os_str().is_empty())
+                global.log = Some(PathBuf::from(parser.value()?)).filter(|path| !path.as_os_str().is_empty());
             }
             Long("log-format") => global.format = parser.value()?.string()?.parse()?,
             Long("debug") => drop(parser.optional_value()),

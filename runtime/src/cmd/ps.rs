@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use super::{Answer, Context, output};
-use crate::options::Arguments;
+use crate::options::{Arguments, unknown_option};
 
 pub fn run(mut arguments: Arguments, context: &Context) -> Answer {
     let mut json = false;
@@ -16,7 +16,7 @@ pub fn run(mut arguments: Arguments, context: &Context) -> Answer {
                 "table" => json = false,
                 other => bail!("invalid format option {other:?}: use table or json"),
             },
-            other => return arguments.unknown(other),
+            other => return unknown_option(other),
         }
     }
     let operands = arguments.operands()?;

@@ -21,10 +21,10 @@ pub fn run(arguments: Arguments, context: &Context) -> Answer {
     }
     let signals = if detach { None } else { Some(foreground::catch_signals()?) };
     let created = context.runtime.create(&request)?;
-    created.warnings.iter().for_each(|warning| context.log.warning(warning));
+    context.log.warnings(&created.warnings);
     let delete = || -> anyhow::Result<()> {
         let complaints = context.runtime.delete(&request.id, true)?;
-        complaints.iter().for_each(|complaint| context.log.warning(complaint));
+        context.log.warnings(&complaints);
         Ok(())
     };
     if let Err(error) = context.runtime.start(&request.id) {

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::Answer;
-use crate::options::Arguments;
+use crate::options::{Arguments, unknown_option};
 
 pub fn run(mut arguments: Arguments) -> Answer {
     let (mut bundle, mut rootless) = (PathBuf::from("."), false);
@@ -16,7 +16,7 @@ pub fn run(mut arguments: Arguments) -> Answer {
         match name.as_str() {
             "bundle" | "b" => bundle = arguments.path()?,
             "rootless" => rootless = arguments.switch()?,
-            other => return arguments.unknown(other),
+            other => return unknown_option(other),
         }
     }
     if !arguments.operands()?.is_empty() {
@@ -87,7 +87,7 @@ fn make_rootless(spec: &mut Value, uid: u32, gid: u32) {
                 *mount = json!({"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
             }
             Some("/dev/pts") => {
-                mount["options"] = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"])
+                mount["options"] = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
             }
             _ => {}
         }

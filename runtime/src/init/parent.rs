@@ -63,15 +63,12 @@ pub fn clone(
     let (parent_end, init_end) = socket;
     let flags = clone_flags(namespaces);
     let body = |inherited| body(init_end, inherited);
-    let child = match namespaces.joins(Kind::User) {
-        Some(path) => clone_in_user_namespace(path, namespaces, flags, body)?,
-        None => {
-            let _back = ForChildren::switch(namespaces)?;
-            let args = Clone { flags, into_cgroup: cgroup };
-            process::clone(&args, body)
-                .tried(|| "clone the container's first process".into())
-                .map_err(explain)?
-        }
+    let child = if let Some(path) = namespaces.joins(Kind::User) {
+        clone_in_user_namespace(path, namespaces, flags, body)?
+    } else {
+        let _back = ForChildren::switch(namespaces)?;
+        let args = Clone { flags, into_cgroup: cgroup };
+        process::clone(&args, body).tried(|| "clone the container's first process".into()).map_err(explain)?
     };
     Ok(Parent { init: Guard(Some(child)), socket: parent_end, phase: Cloned })
 }

@@ -197,7 +197,7 @@ fn new_record(
     let proc = host_proc()?;
     let creator = ProcessId::of(&proc, process::own_pid()).tried(|| "read our own start time".into())?;
     Ok(Record {
-        record_version: state::VERSION,
+        version: state::VERSION,
         oci_version: spec.version().clone(),
         id: request.id.clone(),
         rootfs: plan.rootfs.path.clone(),

@@ -51,7 +51,10 @@ pub(super) fn plan(linux: &Linux) -> Result<Vec<Device>> {
             }
         };
         if !device.path().is_absolute() {
-            return Err(ConfigError::invalid(field("path"), format!("{:?} is not absolute", device.path())));
+            return Err(ConfigError::invalid(
+                field("path"),
+                format!("{} is not absolute", device.path().display()),
+            ));
         }
         let number = |name: &str, value: i64| {
             u32::try_from(value)

@@ -188,7 +188,7 @@ pub(crate) mod tests {
             (
                 |c| {
                     c["linux"]["uidMappings"] =
-                        serde_json::json!([{"containerID": 0, "hostID": 0, "size": 1}])
+                        serde_json::json!([{"containerID": 0, "hostID": 0, "size": 1}]);
                 },
                 "linux.uidMappings: ",
             ),
@@ -200,21 +200,20 @@ pub(crate) mod tests {
             (
                 |c| {
                     c["mounts"] =
-                        serde_json::json!([{"destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"]}])
+                        serde_json::json!([{"destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"]}]);
                 },
                 "mounts[0].options",
             ),
             (
                 |c| {
                     c["mounts"] =
-                        serde_json::json!([{"destination": "/x", "type": "none", "options": ["bind"]}])
+                        serde_json::json!([{"destination": "/x", "type": "none", "options": ["bind"]}]);
                 },
                 "mounts[0].source",
             ),
             (
                 |c| {
-                    c["mounts"] =
-                        serde_json::json!([{"destination": "/proc/sys", "source": "/x", "options": ["bind"]}])
+                    c["mounts"] = serde_json::json!([{"destination": "/proc/sys", "source": "/x", "options": ["bind"]}]);
                 },
                 "mounts[0].destination",
             ),

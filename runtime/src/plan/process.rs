@@ -35,7 +35,7 @@ pub struct Process {
     /// Class and level.
     pub io_priority: Option<(u16, u16)>,
     /// CPUs before the process is in its cgroup, and for its program.
-    pub cpu_affinity: (Option<Vec<u32>>, Option<Vec<u32>>),
+    pub cpu_affinity: (Option<CpuList>, Option<CpuList>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct MemoryPolicy {
     pub mode: i32,
     pub nodes: Vec<u32>,
 }
+
+type CpuList = Vec<u32>;
 
 /// Longer lists of CPUs or nodes than any kernel has.
 const LIST_LIMIT: usize = 8192;
@@ -84,7 +86,7 @@ impl Process {
         if !spec.cwd().is_absolute() {
             return Err(ConfigError::invalid(
                 "process.cwd",
-                format!("{:?} is not an absolute path", spec.cwd()),
+                format!("{} is not an absolute path", spec.cwd().display()),
             ));
         }
         let variables = environment(spec.env().as_deref().unwrap_or_default())?;
@@ -125,12 +127,11 @@ fn environment(list: &[String]) -> Result<Vec<(String, String)>> {
         if name.is_empty() {
             return Err(ConfigError::invalid("process.env", format!("{pair:?} has no name")));
         }
-        match places.get(name) {
-            Some(place) => value.clone_into(&mut variables[*place as usize].1),
-            None => {
-                places.insert(name, variables.len() as u32);
-                variables.push((name.to_owned(), value.to_owned()));
-            }
+        if let Some(place) = places.get(name) {
+            value.clone_into(&mut variables[*place as usize].1)
+        } else {
+            places.insert(name, variables.len() as u32);
+            variables.push((name.to_owned(), value.to_owned()));
         }
     }
     Ok(variables)
@@ -263,7 +264,7 @@ fn io_priority(class: IOPriorityClass, level: i64) -> Result<(u16, u16)> {
     }
 }
 
-fn cpu_affinity(spec: &Spec) -> Result<(Option<Vec<u32>>, Option<Vec<u32>>)> {
+fn cpu_affinity(spec: &Spec) -> Result<(Option<CpuList>, Option<CpuList>)> {
     let Some(affinity) = spec.exec_cpu_affinity() else { return Ok((None, None)) };
     let list = |field: &str, text: &Option<String>| -> Result<Option<Vec<u32>>> {
         let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };

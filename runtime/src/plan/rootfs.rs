@@ -56,7 +56,7 @@ fn absolute(field: &str, paths: Option<&[String]>) -> Result<Vec<PathBuf>> {
         .iter()
         .map(|path| match Path::new(path) {
             path if path.is_absolute() => Ok(path.to_owned()),
-            path => Err(ConfigError::invalid(field, format!("{path:?} is not an absolute path"))),
+            path => Err(ConfigError::invalid(field, format!("{} is not an absolute path", path.display()))),
         })
         .collect()
 }
