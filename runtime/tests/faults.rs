@@ -83,7 +83,8 @@ fn an_unmapped_user_is_named() {
         c["process"]["user"]["uid"] = json!(70000);
     });
     open_to_all(&container);
-    assert!(container.refusal().contains("become 70000:0: EINVAL"));
+    let text = container.refusal();
+    assert!(text.contains("become 70000:0: EINVAL"), "{text}");
 }
 
 fn user_namespace(config: &mut serde_json::Value) {
@@ -96,6 +97,7 @@ fn user_namespace(config: &mut serde_json::Value) {
 fn open_to_all(container: &Container) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(container.bundle(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(container.rootfs(), Some(100_000), Some(100_000)).unwrap();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `delete`: everything a container left, from whatever point its creator got to.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use corten_sys::procfs::Procfs;
@@ -36,14 +37,20 @@ impl Runtime {
 }
 
 fn destroy(directory: &Directory, record: &Record, proc: &Procfs) -> Result<Vec<String>, Error> {
-    // In this order nothing new can come: a creator first, then init, which takes its pid namespace with it, then what
-    // shares another pid namespace.
-    if record.init.is_none() {
-        end(record.creator.open(proc).as_ref(), "the process that creates the container")?;
+    // A creator first, so that nothing new comes; then init, which takes its pid namespace with it; then the cgroup,
+    // for what shares another pid namespace, and because what is frozen dies only once it is thawed.
+    let creator = if record.init.is_none() { record.creator.open(proc) } else { None };
+    let init = record.init.and_then(|init| init.open(proc));
+    let processes =
+        [(creator, "the process that creates the container"), (init, "the container's first process")];
+    for (process, what) in &processes {
+        process.as_ref().map_or(Ok(()), |process| kill(process, what))?;
     }
-    end(record.init.and_then(|init| init.open(proc)).as_ref(), "the container's first process")?;
     if record.cgroup.exists() {
         record.cgroup.kill_all()?;
+    }
+    for (process, what) in &processes {
+        process.as_ref().map_or(Ok(()), |process| wait(process, what))?;
     }
     record.cgroup.remove()?;
     let pid = record.init.map_or(0, |init| init.pid);
@@ -52,16 +59,16 @@ fn destroy(directory: &Directory, record: &Record, proc: &Procfs) -> Result<Vec<
     Ok(hooks.err().map(|error| error.to_string()).into_iter().collect())
 }
 
-fn end(process: Option<&std::os::fd::OwnedFd>, what: &str) -> Result<(), Error> {
-    let Some(process) = process else { return Ok(()) };
+fn kill(process: &OwnedFd, what: &str) -> Result<(), Failure> {
     match pidfd::send_signal(process, libc::SIGKILL) {
-        Ok(()) | Err(Errno::SRCH) => {}
-        Err(errno) => return Err(Failure::new(format!("kill {what}"), errno).into()),
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(Failure::new(format!("kill {what}"), errno)),
     }
+}
+
+fn wait(process: &OwnedFd, what: &str) -> Result<(), Failure> {
     if pidfd::wait_exit(process, Some(KILL_TIMEOUT)).tried(|| format!("wait for {what}"))? {
         return Ok(());
     }
-    Err(Failure::new(format!("wait for {what} to end"), Errno::TIMEDOUT)
-        .hint("it hangs in the kernel, or is frozen from outside")
-        .into())
+    Err(Failure::new(format!("wait for {what} to end"), Errno::TIMEDOUT).hint("it hangs in the kernel"))
 }
