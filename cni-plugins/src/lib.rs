@@ -9,6 +9,7 @@
 
 pub mod command;
 pub mod error;
+mod frame;
 pub mod install;
 mod ipam;
 mod masquerade;

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha512};
 
 use crate::Result;
 use crate::error::{Code, Error};
+use crate::frame;
 use crate::skel::ValidAttachment;
 
 const TABLE: Table<'_> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
@@ -65,32 +66,33 @@ pub fn set_up(owner: &Owner<'_>, addresses: &[Cidr]) -> Result<()> {
     replace(
         &mut socket,
         |rules| rules.starts_with(&owner.hash()),
-        |batch| {
-            add_frame(batch);
+        |socket, batch| {
+            add_frame(socket, batch)?;
             for address in addresses {
                 let rule = masquerade_rule(*address, &comment);
                 batch.add_rule(TABLE, CHECKS, &rule);
             }
+            Ok(())
         },
     )
 }
 
-/// Everything but the rules of single attachments; adding what exists changes nothing, `postrouting` is written anew.
-fn add_frame(batch: &mut Batch) {
+/// Everything but the rules of single attachments; adding what exists changes nothing.
+fn add_frame(socket: &mut Socket, batch: &mut Batch) -> std::result::Result<(), NetlinkError> {
     let base = BaseChain { hook: Hook::Postrouting, kind: "nat", priority: SOURCE_NAT_PRIORITY };
-    let plain = |expressions: Vec<Expression>| Rule { expressions, comment: None, tag: None };
     batch
         .add_table(TABLE, Some(TABLE_COMMENT))
         .add_chain(TABLE, &Chain { name: CHECKS, base: None, comment: Some(CHECKS_COMMENT) })
-        .add_chain(TABLE, &Chain { name: POSTROUTING, base: Some(base), comment: None })
-        .flush_chain(TABLE, POSTROUTING);
-    for multicast in ["224.0.0.0/4", "ff00::/8"] {
+        .add_chain(TABLE, &Chain { name: POSTROUTING, base: Some(base), comment: None });
+    let leave_alone = |multicast: &str| {
         let network = multicast.parse().expect("a constant cidr");
         let mut expressions = nft::address(true, Direction::Destination, Comparison::Equal, network);
         expressions.push(Expression::Verdict(Verdict::Return));
-        batch.add_rule(TABLE, POSTROUTING, &plain(expressions));
-    }
-    batch.add_rule(TABLE, POSTROUTING, &plain(vec![Expression::Verdict(Verdict::Goto(CHECKS.into()))]));
+        expressions
+    };
+    let check = vec![Expression::Verdict(Verdict::Goto(CHECKS.into()))];
+    let rules = vec![leave_alone("224.0.0.0/4"), leave_alone("ff00::/8"), check];
+    frame::write_chain(socket, batch, TABLE, POSTROUTING, rules)
 }
 
 fn masquerade_rule(address: Cidr, comment: &str) -> Rule<'_> {
@@ -103,7 +105,7 @@ fn masquerade_rule(address: Cidr, comment: &str) -> Rule<'_> {
 
 pub fn tear_down(owner: &Owner<'_>) -> Result<()> {
     let mut socket = open()?;
-    replace(&mut socket, |comment| comment.starts_with(&owner.hash()), |_| ())
+    replace(&mut socket, |comment| comment.starts_with(&owner.hash()), |_, _| Ok(()))
 }
 
 /// Removes the rules of attachments of this network that are not valid any more.
@@ -115,7 +117,7 @@ pub fn collect_garbage(network: &str, valid: &[ValidAttachment]) -> Result<()> {
     let stale = |comment: &str| {
         comment.starts_with(&of_network) && !valid.iter().any(|hash| comment.starts_with(hash))
     };
-    replace(&mut open()?, stale, |_| ())
+    replace(&mut open()?, stale, |_, _| Ok(()))
 }
 
 /// Every address has its rule.
@@ -145,7 +147,11 @@ fn open() -> Result<Socket> {
 }
 
 /// In one transaction: deletes the rules whose comment is `stale`, and adds.
-fn replace(socket: &mut Socket, stale: impl Fn(&str) -> bool, add: impl Fn(&mut Batch)) -> Result<()> {
+fn replace(
+    socket: &mut Socket,
+    stale: impl Fn(&str) -> bool,
+    add: impl Fn(&mut Socket, &mut Batch) -> std::result::Result<(), NetlinkError>,
+) -> Result<()> {
     for _ in 1..TRIES {
         match try_replace(socket, &stale, &add) {
             Err(error) if error.is(Errno::ENOENT) => {}
@@ -158,11 +164,11 @@ fn replace(socket: &mut Socket, stale: impl Fn(&str) -> bool, add: impl Fn(&mut 
 fn try_replace(
     socket: &mut Socket,
     stale: impl Fn(&str) -> bool,
-    add: impl Fn(&mut Batch),
+    add: impl Fn(&mut Socket, &mut Batch) -> std::result::Result<(), NetlinkError>,
 ) -> std::result::Result<(), NetlinkError> {
     let rules = socket.nft_rules(TABLE, CHECKS)?;
     let mut batch = Batch::new();
-    add(&mut batch);
+    add(socket, &mut batch)?;
     for rule in rules.iter().filter(|rule| rule.comment.as_deref().is_some_and(&stale)) {
         batch.delete_rule(TABLE, rule);
     }

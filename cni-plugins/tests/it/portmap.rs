@@ -161,7 +161,7 @@ fn gc_of_one_network_leaves_the_other_networks_ports() {
     let config_b = with(&config_b, "name", json!("other"));
     host.call("portmap", "ADD", &a, &config_a).ok();
     host.call("portmap", "ADD", &b, &config_b).ok();
-    let gc = with(&config_a, "cni.dev/valid-attachments", &json!([]));
+    let gc = with(&config_a, "cni.dev/valid-attachments", json!([]));
     host.call("portmap", "GC", &a, &gc).ok();
     assert!(ask("127.0.0.1:8080").is_err());
     ask("127.0.0.1:8081").expect("of the other network");

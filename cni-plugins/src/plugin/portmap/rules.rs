@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use super::config::{Config, Mapping};
 use crate::Result;
 use crate::error::{Error, all};
+use crate::frame;
 use crate::skel::{Attachment, Network, ValidAttachment};
 
 const HOSTPORTS_ALL: &str = "hostports_all";
@@ -66,7 +67,9 @@ pub fn add(owner: &Owner, config: &Config, address: IpAddr) -> Result<()> {
     let ipv4 = address.is_ipv4();
     let table = table(ipv4);
     let mut batch = Batch::new();
-    add_frame(&mut batch, table, if ipv4 { &config.conditions_v4 } else { &config.conditions_v6 });
+    let condition = if ipv4 { &config.conditions_v4 } else { &config.conditions_v6 };
+    let mut socket = open()?;
+    add_frame(&mut socket, &mut batch, table, condition)?;
     let rule = |expressions| Rule { expressions, comment: Some(&owner.container_id), tag: Some(&owner.tag) };
     for mapping in config.mappings.iter().filter(|m| m.is_for(ipv4)) {
         batch.add_rule(table, HOSTPORTS, &rule(destination_nat(mapping, address)));
@@ -78,31 +81,32 @@ pub fn add(owner: &Owner, config: &Config, address: IpAddr) -> Result<()> {
             batch.add_rule(table, MASQUERADING, &rule(masquerade(source, address)));
         }
     }
-    Ok(batch.commit(&mut open()?)?)
+    Ok(batch.commit(&mut socket)?)
 }
 
-/// Everything but the rules of single containers. The jumps are written anew each time, with the conditions of now.
-fn add_frame(batch: &mut Batch, table: Table<'_>, condition: &[Expression]) {
-    let plain = |expressions: Vec<Expression>| Rule { expressions, comment: None, tag: None };
+/// Everything but the rules of single containers; the jumps get the conditions of now.
+fn add_frame(
+    socket: &mut Socket,
+    batch: &mut Batch,
+    table: Table<'_>,
+    condition: &[Expression],
+) -> std::result::Result<(), NetlinkError> {
     let jump = |chain: &str| Expression::Verdict(Verdict::Jump(chain.into()));
     batch.add_table(table, Some("CNI portmap plugin"));
     for name in [HOSTPORTS, HOSTIP_HOSTPORTS, HOSTPORTS_ALL] {
         batch.add_chain(table, &Chain { name, base: None, comment: None });
     }
-    batch
-        .flush_chain(table, HOSTPORTS_ALL)
-        .add_rule(table, HOSTPORTS_ALL, &plain(vec![jump(HOSTIP_HOSTPORTS)]))
-        .add_rule(table, HOSTPORTS_ALL, &plain(vec![jump(HOSTPORTS)]));
+    let jumps = vec![vec![jump(HOSTIP_HOSTPORTS)], vec![jump(HOSTPORTS)]];
+    frame::write_chain(socket, batch, table, HOSTPORTS_ALL, jumps)?;
     for (name, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
         let base = BaseChain { hook, kind: "nat", priority: DESTINATION_NAT };
         let mut expressions = condition.to_vec();
         expressions.extend(nft::destination_is_local());
         expressions.push(jump(HOSTPORTS_ALL));
-        batch
-            .add_chain(table, &Chain { name, base: Some(base), comment: None })
-            .flush_chain(table, name)
-            .add_rule(table, name, &plain(expressions));
+        batch.add_chain(table, &Chain { name, base: Some(base), comment: None });
+        frame::write_chain(socket, batch, table, name, vec![expressions])?;
     }
+    Ok(())
 }
 
 fn destination_nat(mapping: &Mapping, address: IpAddr) -> Vec<Expression> {
