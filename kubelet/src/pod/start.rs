@@ -75,7 +75,8 @@ impl Worker {
         self.post_start(container, &id, start.sandbox).await
     }
 
-    /// A container whose postStart hook fails is killed, as upstream.
+    /// A container whose postStart hook fails is killed, and it does not count as running before the hook is done, as
+    /// upstream: nothing is published meanwhile.
     async fn post_start(
         &mut self,
         container: &Container,
@@ -86,8 +87,6 @@ impl Worker {
             return Ok(());
         };
         let ip = sandbox.ips.first().unwrap_or(&self.shared.node.host_ip).clone();
-        // So that the status shows it running while the hook does.
-        self.observe_and_publish().await;
         let ran = lifecycle::run(&self.shared.cri, hook, container, id, &ip, None);
         let Some(ran) = self.unless_terminating(ran).await else { return Ok(()) };
         let Err(error) = ran else { return Ok(()) };

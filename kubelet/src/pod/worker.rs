@@ -228,13 +228,6 @@ impl Worker {
         Ok(())
     }
 
-    pub(super) async fn observe_and_publish(&mut self) {
-        match self.observe().await {
-            Ok(()) => self.publish(),
-            Err(error) => tracing::warn!(pod = full_name(&self.pod), "look at the runtime: {error}"),
-        }
-    }
-
     fn publish(&mut self) {
         let status = status::of_pod(&status::Facts {
             pod: &self.pod,
