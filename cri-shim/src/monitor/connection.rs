@@ -151,7 +151,10 @@ impl Monitor {
         let (sender, receiver) = oneshot::channel();
         {
             let mut waiting = inner.waiting();
-            if !waiting.ended {
+            // On an ended connection the sender goes at once, and with it the hope of an answer.
+            if waiting.ended {
+                drop(sender);
+            } else {
                 waiting.calls.insert(id, sender);
             }
         }
