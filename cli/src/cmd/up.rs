@@ -80,7 +80,7 @@ pub fn run(instance: &Instance, args: &Args) -> Result<ExitCode> {
         }
         let ready = wait(instance, &pods, started, Duration::from_secs(args.timeout), &mut screen).await?;
         if let Some(ready) = ready {
-            screen.plain(&format!(" try:  {}", hints(instance, &pods, &ready).join("    ")));
+            screen.plain(&try_next(&hints(instance, &pods, &ready)));
             return Ok(ExitCode::SUCCESS);
         }
         Ok(ExitCode::FAILURE)
@@ -341,7 +341,8 @@ async fn explain(
         }
     }
     let command = instance.command();
-    screen.plain(&format!(" it goes on trying:  {command} status    {command} logs POD    {command} down"));
+    screen.plain(" it goes on trying; see");
+    screen.plain(&try_next(&["status", "logs POD", "down"].map(|what| format!("{command} {what}"))));
 }
 
 fn hints(instance: &Instance, wanted: &[Manifest], ready: &[Pod]) -> Vec<String> {
@@ -362,6 +363,12 @@ fn hints(instance: &Instance, wanted: &[Manifest], ready: &[Pod]) -> Vec<String>
     }
     hints.push(format!("{command} down"));
     hints
+}
+
+/// The hints on one line, or below each other where that would be too long to read.
+fn try_next(hints: &[String]) -> String {
+    let line = format!(" try:  {}", hints.join("    "));
+    if line.len() <= 100 { line } else { format!(" try:  {}", hints.join("\n       ")) }
 }
 
 #[cfg(test)]
