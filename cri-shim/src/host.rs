@@ -94,7 +94,7 @@ fn collect(host: &Path, path: &Path, access: &str, found: &mut Vec<HostDevice>) 
         if found.len() >= DEVICES_LIMIT {
             return Err(Error::argument(
                 "devices",
-                format!("more than {DEVICES_LIMIT} device nodes below {host:?}"),
+                format!("more than {DEVICES_LIMIT} device nodes, the last below {}", host.display()),
             ));
         }
         let number = metadata.rdev();
@@ -207,15 +207,12 @@ fn unescape(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
         let octal = tail.get(..3).filter(|_| *first == b'\\').and_then(|d| std::str::from_utf8(d).ok());
-        match octal.and_then(|d| u8::from_str_radix(d, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
+        if let Some(byte) = octal.and_then(|d| u8::from_str_radix(d, 8).ok()) {
+            bytes.push(byte);
+            rest = &tail[3..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

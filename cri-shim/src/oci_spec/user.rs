@@ -110,7 +110,7 @@ impl UserRequest {
 }
 
 fn id(value: i64) -> Result<u32, PasswdError> {
-    let wrong = |_| PasswdError::Id(value.to_string());
+    let wrong = |()| PasswdError::Id(value.to_string());
     i32::try_from(value).map_err(|_| ()).and_then(|v| u32::try_from(v).map_err(|_| ())).map_err(wrong)
 }
 

@@ -61,7 +61,7 @@ impl Images for Service {
 async fn import(daemon: Arc<Daemon>, request: ImportRequest) -> Result<ImportResponse, Error> {
     let path = PathBuf::from(&request.path);
     if !path.is_absolute() {
-        return Err(Error::argument("path", format!("{path:?}: an absolute path is needed")));
+        return Err(Error::argument("path", format!("{:?}: an absolute path is needed", request.path)));
     }
     let name = match request.name.as_str() {
         "" => None,

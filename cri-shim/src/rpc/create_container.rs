@@ -43,7 +43,7 @@ async fn make(
     let _pod = sandbox.operation.read().await;
     let pod = ready(&sandbox)?;
     let gathered = gather::gather(&daemon, &sandbox, &config).await?;
-    let container = reserve(&daemon, &sandbox, &pod, name, config, &gathered)?;
+    let container = reserve(&daemon, &sandbox, &pod, &name, config, &gathered)?;
     let _operation = container.operation.lock().await;
     match build(&daemon, &container, &pod, &gathered).await {
         Ok(()) => Ok(container.id.clone()),
@@ -69,12 +69,12 @@ fn reserve(
     daemon: &Daemon,
     sandbox: &Arc<Sandbox>,
     pod: &SandboxRecord,
-    name: ContainerName,
+    name: &ContainerName,
     config: v1::ContainerConfig,
     gathered: &Gathered,
 ) -> Result<Arc<Container>, Error> {
     let id = id::new().map_err(|source| Error::System { tried: "make an id".into(), source })?;
-    daemon.store.reserve_container(&name, &id)?;
+    daemon.store.reserve_container(name, &id)?;
     let record = ContainerRecord {
         version: VERSION,
         id: id.clone(),
@@ -92,7 +92,7 @@ fn reserve(
     let written = private_dir(&dir).and_then(|()| record.write(&dir));
     if let Err(error) = written {
         let _ = crate::files::remove_tree(&dir);
-        daemon.store.release_container(&name);
+        daemon.store.release_container(name);
         return Err(error.into());
     }
     let container = Arc::new(Container::new(record, Arc::clone(sandbox)));

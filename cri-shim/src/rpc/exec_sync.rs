@@ -76,20 +76,16 @@ async fn run(
     drop((out_end, err_end));
     let (mut stdout, mut stderr) = (Captured::default(), Captured::default());
     let work = follow(&mut execution, (out, &mut stdout), (err, &mut stderr), drain);
-    let code = match limit {
-        None => work.await?,
-        Some(limit) => match tokio::time::timeout(limit, work).await {
-            Ok(code) => code?,
-            Err(_) => {
-                monitor.kill_exec(execution.exec).await?;
-                return Err(Error::Timeout {
-                    what: format!("command {:?}", process.args()),
-                    limit_s: limit.as_secs(),
-                });
-            }
-        },
+    let Some(limit) = limit else {
+        let code = work.await?;
+        return Ok(ExecSyncResponse { stdout: stdout.bytes, stderr: stderr.bytes, exit_code: code });
     };
-    Ok(ExecSyncResponse { stdout: stdout.bytes, stderr: stderr.bytes, exit_code: code })
+    let Ok(code) = tokio::time::timeout(limit, work).await else {
+        monitor.kill_exec(execution.exec).await?;
+        let what = format!("command {:?}", process.args().as_deref().unwrap_or_default());
+        return Err(Error::Timeout { what, limit_s: limit.as_secs() });
+    };
+    Ok(ExecSyncResponse { stdout: stdout.bytes, stderr: stderr.bytes, exit_code: code? })
 }
 
 /// Reads both streams until the command has ended and they are closed. A child left behind may keep them open: they

@@ -88,11 +88,10 @@ impl Service {
             }
             Err(error) => {
                 let status = status_of(&error);
-                match (effect, status.code()) {
-                    (Effect::Reads, Code::NotFound) => {
-                        tracing::debug!(rpc = name, subject, ms, %error, "failed")
-                    }
-                    _ => tracing::error!(rpc = name, subject, ms, %error, "failed"),
+                if effect == Effect::Reads && status.code() == Code::NotFound {
+                    tracing::debug!(rpc = name, subject, ms, %error, "failed");
+                } else {
+                    tracing::error!(rpc = name, subject, ms, %error, "failed");
                 }
                 Err(status)
             }
@@ -112,17 +111,17 @@ fn unimplemented_rpc(name: &str) -> Status {
 /// The one mapping of errors to gRPC codes.
 fn code(error: &Error) -> Code {
     match error {
-        Error::Missing { .. } => Code::NotFound,
+        Error::Missing { .. } | Error::Image(StoreError::NotFound(_)) => Code::NotFound,
         Error::NameTaken { .. } => Code::AlreadyExists,
-        Error::Ambiguous { .. } | Error::Argument { .. } | Error::Spec(_) | Error::Seccomp { .. } => {
-            Code::InvalidArgument
-        }
+        Error::Ambiguous { .. }
+        | Error::Argument { .. }
+        | Error::Spec(_)
+        | Error::Seccomp { .. }
+        | Error::Image(StoreError::Reference(_) | StoreError::Ambiguous(_)) => Code::InvalidArgument,
         Error::Unsupported { .. } => Code::Unimplemented,
         Error::State { .. } => Code::FailedPrecondition,
         Error::Timeout { .. } => Code::DeadlineExceeded,
         Error::Monitor(error) => monitor_code(error),
-        Error::Image(StoreError::NotFound(_)) => Code::NotFound,
-        Error::Image(StoreError::Reference(_) | StoreError::Ambiguous(_)) => Code::InvalidArgument,
         Error::Pull(_)
         | Error::Import(_)
         | Error::Cni(_)

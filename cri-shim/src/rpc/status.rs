@@ -38,8 +38,9 @@ pub async fn status(daemon: Arc<Daemon>, request: StatusRequest) -> Result<Statu
 }
 
 fn condition(kind: &str, wrong: Option<(&str, String)>) -> RuntimeCondition {
-    let (reason, message) = wrong.clone().unwrap_or_default();
-    RuntimeCondition { r#type: kind.into(), status: wrong.is_none(), reason: reason.into(), message }
+    let status = wrong.is_none();
+    let (reason, message) = wrong.unwrap_or_default();
+    RuntimeCondition { r#type: kind.into(), status, reason: reason.into(), message }
 }
 
 fn handlers(daemon: &Daemon) -> Vec<RuntimeHandler> {

@@ -37,13 +37,13 @@ pub fn resolv_conf(dns: &v1::DnsConfig) -> Result<String, Error> {
     }
     let mut text = String::new();
     if !dns.searches.is_empty() {
-        text.push_str(&format!("search {}\n", dns.searches.join(" ")));
+        text += &["search ", &dns.searches.join(" "), "\n"].concat();
     }
     for server in &dns.servers {
-        text.push_str(&format!("nameserver {server}\n"));
+        text += &["nameserver ", server, "\n"].concat();
     }
     if !dns.options.is_empty() {
-        text.push_str(&format!("options {}\n", dns.options.join(" ")));
+        text += &["options ", &dns.options.join(" "), "\n"].concat();
     }
     Ok(text)
 }

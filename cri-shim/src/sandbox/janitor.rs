@@ -29,7 +29,7 @@ async fn sweep(daemon: &Arc<Daemon>) {
         match teardown::sandbox(daemon, &sandbox).await {
             Ok(()) => tracing::info!(sandbox = sandbox.id, "teardown finished"),
             Err(error) => {
-                tracing::warn!(sandbox = sandbox.id, %error, "teardown failed; it will be tried again")
+                tracing::warn!(sandbox = sandbox.id, %error, "teardown failed; it will be tried again");
             }
         }
     }

@@ -50,7 +50,7 @@ fn heard(daemon: &Daemon, sandbox: &Sandbox, event: protocol::Event) -> Result<(
             }
         }
         protocol::Event::OomKilled { id } => {
-            tracing::warn!(container = id, "a process was killed for memory")
+            tracing::warn!(container = id, "a process was killed for memory");
         }
         protocol::Event::ExecExited { .. } => {}
     }

@@ -29,12 +29,19 @@ async fn a_container_tells_each_state_of_its_life() {
     node.runtime().await.start_container(start.clone()).await.unwrap();
     let status = node.exited(&id).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (3, "Error"));
-    assert!(status.created_at > 0 && status.started_at >= status.created_at && status.finished_at >= status.started_at);
+    assert!(
+        status.created_at > 0
+            && status.started_at >= status.created_at
+            && status.finished_at >= status.started_at
+    );
     assert_eq!(status.image.unwrap().image, crate::node::IMAGE);
     assert!(!status.image_ref.is_empty() && status.image_id.starts_with("sha256:"));
     let log = node.read_log("p", "c");
     let lines: Vec<String> = log.lines().map(|l| l.split_once(' ').unwrap().1.to_owned()).collect();
-    assert!(lines.contains(&"stdout F out".to_owned()) && lines.contains(&"stderr F err".to_owned()), "{log}");
+    assert!(
+        lines.contains(&"stdout F out".to_owned()) && lines.contains(&"stderr F err".to_owned()),
+        "{log}"
+    );
     let again = node.runtime().await.start_container(start).await.unwrap_err();
     assert_eq!(again.code(), Code::FailedPrecondition);
     stop(&node, &id, 5).await.unwrap();
@@ -140,7 +147,8 @@ async fn a_container_killed_for_memory_says_so() {
     let eat = "x=a; while :; do x=$x$x; done";
     let c = node
         .container_with(&pod, "c", eat, |c| {
-            let resources = v1::LinuxContainerResources { memory_limit_in_bytes: 16 << 20, ..Default::default() };
+            let resources =
+                v1::LinuxContainerResources { memory_limit_in_bytes: 16 << 20, ..Default::default() };
             c.linux.as_mut().unwrap().resources = Some(resources);
         })
         .await;
@@ -172,7 +180,8 @@ async fn containers_are_filtered_by_pod_state_and_label() {
     let Some(node) = Node::start().await else { return };
     let pod = node.pod("p").await;
     let label = HashMap::from([("a".to_owned(), "1".to_owned())]);
-    let running = node.container_with(&pod, "r", "exec busybox sleep 1000", |c| c.labels = label.clone()).await;
+    let running =
+        node.container_with(&pod, "r", "exec busybox sleep 1000", |c| c.labels = label.clone()).await;
     let ended = node.container(&pod, "e", "true").await;
     node.exited(&ended).await;
     let mut runtime = node.runtime().await;

@@ -20,13 +20,19 @@ async fn node_with_container() -> Option<(Node, String)> {
 async fn both_streams_and_the_code_come_back() {
     let Some((node, c)) = node_with_container().await else { return };
     let answer = node.try_exec(&c, "echo $GREETING; echo err >&2; exit 5", 10).await.unwrap();
-    assert_eq!((&answer.stdout[..], &answer.stderr[..], answer.exit_code), (&b"hello\n"[..], &b"err\n"[..], 5));
+    assert_eq!(
+        (&answer.stdout[..], &answer.stderr[..], answer.exit_code),
+        (&b"hello\n"[..], &b"err\n"[..], 5)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cve_2022_1708_output_is_bounded_at_16_mib_a_stream() {
     let Some((node, c)) = node_with_container().await else { return };
-    let answer = node.try_exec(&c, "busybox dd if=/dev/zero bs=1M count=20 2>/dev/null; echo end >&2", 60).await.unwrap();
+    let answer = node
+        .try_exec(&c, "busybox dd if=/dev/zero bs=1M count=20 2>/dev/null; echo end >&2", 60)
+        .await
+        .unwrap();
     assert_eq!(answer.stdout.len(), 16 << 20);
     assert_eq!((&answer.stderr[..], answer.exit_code), (&b"end\n"[..], 0));
 }
@@ -54,7 +60,8 @@ async fn a_child_that_keeps_the_pipe_open_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_command_and_a_container_that_ended_are_errors() {
     let Some((node, c)) = node_with_container().await else { return };
-    let request = corten_cri_api::v1::ExecSyncRequest { container_id: c, cmd: vec!["/no/such".into()], timeout: 5 };
+    let request =
+        corten_cri_api::v1::ExecSyncRequest { container_id: c, cmd: vec!["/no/such".into()], timeout: 5 };
     let answer = node.runtime().await.exec_sync(request).await;
     match answer {
         Err(error) => assert!(error.message().contains("/no/such"), "{error}"),

@@ -25,7 +25,8 @@ async fn a_pod_whose_network_fails_leaves_nothing() {
             assert!(error.message().contains("tried again"), "{error}");
             node.plugin("absent", "#!/bin/sh\nexit 0\n");
             node.until("the teardown succeeds", async |node| node.addresses().is_empty()).await;
-            let list = node.runtime().await.list_pod_sandbox(v1::ListPodSandboxRequest::default()).await.unwrap();
+            let list =
+                node.runtime().await.list_pod_sandbox(v1::ListPodSandboxRequest::default()).await.unwrap();
             for pod in list.into_inner().items {
                 assert_eq!(pod.state(), v1::PodSandboxState::SandboxNotready);
                 node.remove_pod(&pod.id).await.unwrap();
@@ -99,7 +100,10 @@ async fn a_second_daemon_is_refused() {
     let socket = node.path("state/cri.sock").display().to_string();
     for (arguments, words) in [
         (vec![], "held by another corten-cri"),
-        (vec!["--root", &other[0], "--state", &other[1], "--listen", &socket], "is served by another program"),
+        (
+            vec!["--root", &other[0], "--state", &other[1], "--listen", &socket],
+            "is served by another program",
+        ),
     ] {
         let mut second = node.command(&arguments);
         assert!(!second.wait().unwrap().success());
@@ -113,5 +117,8 @@ async fn cve_2020_15257_the_socket_is_a_path_only_root_can_reach() {
     use std::os::unix::fs::PermissionsExt;
     let Some(node) = Node::start().await else { return };
     let mode = |path| std::fs::metadata(node.path(path)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("state/cri.sock"), mode("state"), mode("root"), mode("state/pods")), (0o600, 0o700, 0o700, 0o700));
+    assert_eq!(
+        (mode("state/cri.sock"), mode("state"), mode("root"), mode("state/pods")),
+        (0o600, 0o700, 0o700, 0o700)
+    );
 }

@@ -4,6 +4,7 @@
 mod containers;
 mod exec;
 mod faults;
+mod images;
 mod namespaces;
 mod node;
 mod pods;

@@ -15,7 +15,8 @@ fn pod_options(config: &mut v1::PodSandboxConfig, options: v1::NamespaceOption) 
 }
 
 fn container_options(config: &mut v1::ContainerConfig, options: v1::NamespaceOption) {
-    let context = v1::LinuxContainerSecurityContext { namespace_options: Some(options), ..Default::default() };
+    let context =
+        v1::LinuxContainerSecurityContext { namespace_options: Some(options), ..Default::default() };
     config.linux.as_mut().unwrap().security_context = Some(context);
 }
 
@@ -34,9 +35,13 @@ async fn pid_modes() {
     let Some(node) = Node::start().await else { return };
     let with = |pid| options(NamespaceMode::Pod, pid, NamespaceMode::Pod);
     let shared = node.pod_with("shared", |c| pod_options(c, with(NamespaceMode::Pod))).await;
-    let a = node.container_with(&shared, "a", SLEEP, |c| container_options(c, with(NamespaceMode::Pod))).await;
-    let b = node.container_with(&shared, "b", SLEEP, |c| container_options(c, with(NamespaceMode::Pod))).await;
-    let own_pid = node.container_with(&shared, "own", SLEEP, |c| container_options(c, with(NamespaceMode::Container))).await;
+    let a =
+        node.container_with(&shared, "a", SLEEP, |c| container_options(c, with(NamespaceMode::Pod))).await;
+    let b =
+        node.container_with(&shared, "b", SLEEP, |c| container_options(c, with(NamespaceMode::Pod))).await;
+    let own_pid = node
+        .container_with(&shared, "own", SLEEP, |c| container_options(c, with(NamespaceMode::Container)))
+        .await;
     let (pid_a, pid_b) = (namespace(&node, &a, "pid").await, namespace(&node, &b, "pid").await);
     assert!(pid_a == pid_b && pid_a != own("pid"));
     assert!(node.exec(&a, "busybox cat /proc/1/cmdline").await.0.contains("pause"));
@@ -48,7 +53,10 @@ async fn pid_modes() {
     let host = node.pod_with("host", |c| pod_options(c, with(NamespaceMode::Node))).await;
     let h = node.container_with(&host, "h", SLEEP, |c| container_options(c, with(NamespaceMode::Node))).await;
     assert_eq!(namespace(&node, &h, "pid").await, own("pid"));
-    assert_eq!(node.pod_status(&host).await.linux.unwrap().namespaces.unwrap().options.unwrap().pid(), NamespaceMode::Node);
+    assert_eq!(
+        node.pod_status(&host).await.linux.unwrap().namespaces.unwrap().options.unwrap().pid(),
+        NamespaceMode::Node
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +65,8 @@ async fn a_pod_on_the_hosts_network_has_no_address_of_its_own() {
     let host = options(NamespaceMode::Node, NamespaceMode::Container, NamespaceMode::Node);
     let pod = node.pod_with("p", |c| pod_options(c, host.clone())).await;
     let c = node.container_with(&pod, "c", SLEEP, |c| container_options(c, host)).await;
-    let expected = node.in_network(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap().display().to_string());
+    let expected =
+        node.in_network(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap().display().to_string());
     assert_eq!(namespace(&node, &c, "net").await, expected);
     assert_eq!(namespace(&node, &c, "ipc").await, own("ipc"));
     assert_eq!(namespace(&node, &c, "uts").await, own("uts"));

@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 
 pub const IMAGE: &str = "corten.test/busybox:1";
 /// Nothing a test waits for takes longer on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub struct Node {
     dir: tempfile::TempDir,
@@ -232,7 +232,9 @@ impl Node {
         let mut config = self.pod_config(name);
         change(&mut config);
         let request = v1::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
-        self.runtime().await.run_pod_sandbox(request).await.map(|r| r.into_inner().pod_sandbox_id)
+        Box::pin(async { self.runtime().await.run_pod_sandbox(request).await })
+            .await
+            .map(|r| r.into_inner().pod_sandbox_id)
     }
 
     pub fn pod_config(&self, name: &str) -> v1::PodSandboxConfig {
@@ -263,9 +265,13 @@ impl Node {
         script: &str,
         change: impl FnOnce(&mut v1::ContainerConfig),
     ) -> String {
-        let id = self.try_create(pod, name, script, change).await.unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
+        let id = self
+            .try_create(pod, name, script, change)
+            .await
+            .unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
         let request = v1::StartContainerRequest { container_id: id.clone() };
-        self.runtime().await.start_container(request).await.unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
+        let started = Box::pin(async { self.runtime().await.start_container(request).await }).await;
+        started.unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
         id
     }
 
@@ -290,7 +296,9 @@ impl Node {
             config: Some(config),
             sandbox_config: None,
         };
-        self.runtime().await.create_container(request).await.map(|r| r.into_inner().container_id)
+        Box::pin(async { self.runtime().await.create_container(request).await })
+            .await
+            .map(|r| r.into_inner().container_id)
     }
 
     pub async fn status(&self, container: &str) -> v1::ContainerStatus {
@@ -318,7 +326,8 @@ impl Node {
 
     /// Runs a shell script in a container: what it printed, and its code.
     pub async fn exec(&self, container: &str, script: &str) -> (String, i32) {
-        let answer = self.try_exec(container, script, 20).await.unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
+        let answer =
+            self.try_exec(container, script, 20).await.unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
         (String::from_utf8_lossy(&answer.stdout).into_owned(), answer.exit_code)
     }
 
@@ -330,7 +339,9 @@ impl Node {
     ) -> Result<v1::ExecSyncResponse, tonic::Status> {
         let cmd = ["/bin/busybox", "sh", "-c", script].map(String::from).to_vec();
         let request = v1::ExecSyncRequest { container_id: container.into(), cmd, timeout };
-        self.runtime().await.exec_sync(request).await.map(tonic::Response::into_inner)
+        Box::pin(async { self.runtime().await.exec_sync(request).await })
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     pub fn read_log(&self, pod: &str, container: &str) -> String {
@@ -401,7 +412,8 @@ impl Drop for Node {
         for pod in self.names("state/pods") {
             let dir = self.path("state/pods").join(&pod);
             let record = fs::read_to_string(dir.join("monitor.json")).ok();
-            let record = record.and_then(|t| serde_json::from_str::<corten_monitor::record::MonitorRecord>(&t).ok());
+            let record =
+                record.and_then(|t| serde_json::from_str::<corten_monitor::record::MonitorRecord>(&t).ok());
             if let Some(pid) = record.and_then(|r| rustix::process::Pid::from_raw(r.pid)) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
                 let deadline = Instant::now() + Duration::from_secs(5);
@@ -422,7 +434,8 @@ impl Drop for Node {
 /// The pods' parent in every hierarchy, empty by now.
 fn remove_cgroups(name: &str) {
     let mut hierarchies = vec![PathBuf::from("/sys/fs/cgroup")];
-    hierarchies.extend(fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(|e| Some(e.ok()?.path())));
+    hierarchies
+        .extend(fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(|e| Some(e.ok()?.path())));
     for hierarchy in hierarchies {
         let _ = fs::remove_dir(hierarchy.join(name));
     }
@@ -436,7 +449,7 @@ conf=$(cat)
 echo "$CNI_COMMAND $conf" >> "$dir/calls"
 case "$conf" in
   *"\"$CNI_COMMAND\":\"fail\""*) echo '{"code":100,"msg":"told to fail"}'; exit 1;;
-  *"\"$CNI_COMMAND\":\"hang\""*) sleep 1000;;
+  *"\"$CNI_COMMAND\":\"hang\""*) sleep 20;;
   *"\"$CNI_COMMAND\":\"flag\""*) [ -e "$dir/flag" ] || { echo '{"code":100,"msg":"no flag"}'; exit 1; };;
 esac
 [ "$CNI_COMMAND" = ADD ] && printf '%s' "$conf" | sed 's/.*"prevResult"://; s/,"type":"test"}$//'

@@ -103,7 +103,14 @@ async fn the_retry_after_a_deadline_gets_the_first_tries_pod() {
     node.plugin("slow", "#!/bin/sh\n[ \"$CNI_COMMAND\" = ADD ] && sleep 1\nexec \"$(dirname $0)/test\"\n");
     node.network(r#"{"type":"test"},{"type":"slow"}"#);
     let script = std::fs::read_to_string(node.path("bin/test")).unwrap();
-    node.plugin("slow", &script.replacen("conf=$(cat)", "conf=$(cat | sed s/slow/test/)\n[ $CNI_COMMAND = ADD ] && sleep 1", 1));
+    node.plugin(
+        "slow",
+        &script.replacen(
+            "conf=$(cat)",
+            "conf=$(cat | sed s/slow/test/)\n[ $CNI_COMMAND = ADD ] && sleep 1",
+            1,
+        ),
+    );
     let first = tokio::time::timeout(std::time::Duration::from_millis(300), node.try_pod("p", |_| {})).await;
     assert!(first.is_err(), "not slow");
     let pod = node.try_pod("p", |_| {}).await.unwrap();
@@ -127,10 +134,16 @@ async fn lists_are_filtered_and_ids_found_by_prefix() {
     };
     let state = |state: v1::PodSandboxState| Some(v1::PodSandboxStateValue { state: state.into() });
     let by = v1::PodSandboxFilter::default();
-    assert_eq!(list(v1::PodSandboxFilter { label_selector: label("a"), ..by.clone() }).await, [a.clone()]);
-    assert_eq!(list(v1::PodSandboxFilter { id: b[..20].into(), ..by.clone() }).await, [b.clone()]);
+    assert_eq!(
+        list(v1::PodSandboxFilter { label_selector: label("a"), ..by.clone() }).await,
+        std::slice::from_ref(&a)
+    );
+    assert_eq!(
+        list(v1::PodSandboxFilter { id: b[..20].into(), ..by.clone() }).await,
+        std::slice::from_ref(&b)
+    );
     let ready = state(v1::PodSandboxState::SandboxReady);
-    assert_eq!(list(v1::PodSandboxFilter { state: ready, ..by }).await, [a.clone()]);
+    assert_eq!(list(v1::PodSandboxFilter { state: ready, ..by }).await, std::slice::from_ref(&a));
     assert_eq!(node.pod_status(&a[..20]).await.id, a);
 }
 
@@ -152,7 +165,10 @@ async fn what_cannot_be_done_is_refused_by_name() {
             |c| {
                 let user = v1::UserNamespace { mode: v1::NamespaceMode::Pod.into(), ..Default::default() };
                 let options = v1::NamespaceOption { userns_options: Some(user), ..Default::default() };
-                let context = v1::LinuxSandboxSecurityContext { namespace_options: Some(options), ..Default::default() };
+                let context = v1::LinuxSandboxSecurityContext {
+                    namespace_options: Some(options),
+                    ..Default::default()
+                };
                 c.linux.as_mut().unwrap().security_context = Some(context);
             },
             "userns_options",
@@ -162,7 +178,8 @@ async fn what_cannot_be_done_is_refused_by_name() {
         let error = node.try_pod("p", change).await.unwrap_err();
         assert!(error.code() == Code::InvalidArgument && error.message().contains(name), "{error}");
     }
-    let request = v1::RunPodSandboxRequest { config: Some(node.pod_config("p")), runtime_handler: "kata".into() };
+    let request =
+        v1::RunPodSandboxRequest { config: Some(node.pod_config("p")), runtime_handler: "kata".into() };
     let error = node.runtime().await.run_pod_sandbox(request).await.unwrap_err();
     assert!(error.message().contains("kata"), "{error}");
     let error = node.runtime().await.attach(v1::AttachRequest::default()).await.unwrap_err();
@@ -181,7 +198,8 @@ async fn sysctls_are_set_in_the_pod() {
         })
         .await;
     let c = node.container(&pod, "c", "exec busybox sleep 1000").await;
-    let (text, _) =
-        node.exec(&c, "busybox cat /proc/sys/net/ipv4/ip_local_port_range /proc/sys/kernel/shm_rmid_forced").await;
+    let (text, _) = node
+        .exec(&c, "busybox cat /proc/sys/net/ipv4/ip_local_port_range /proc/sys/kernel/shm_rmid_forced")
+        .await;
     assert_eq!(text, "2000\t3000\n1\n");
 }

@@ -73,7 +73,8 @@ async fn a_monitor_killed_while_the_daemon_is_down_is_found_out() {
 async fn a_daemon_killed_while_it_makes_a_pod_undoes_it_at_the_next_start() {
     let Some(mut node) = Node::start().await else { return };
     node.network(r#"{"type":"test","ADD":"hang"}"#);
-    let unfinished = tokio::time::timeout(std::time::Duration::from_millis(500), node.try_pod("p", |_| {})).await;
+    let unfinished =
+        tokio::time::timeout(std::time::Duration::from_millis(500), node.try_pod("p", |_| {})).await;
     assert!(unfinished.is_err());
     node.kill_daemon();
     assert!(!node.names("root/pods").is_empty());
