@@ -80,10 +80,11 @@ pub fn set_up(owner: &Owner<'_>, addresses: &[Cidr]) -> Result<()> {
 /// Everything but the rules of single attachments; adding what exists changes nothing.
 fn add_frame(socket: &mut Socket, batch: &mut Batch) -> std::result::Result<(), NetlinkError> {
     let base = BaseChain { hook: Hook::Postrouting, kind: "nat", priority: SOURCE_NAT_PRIORITY };
-    batch
-        .add_table(TABLE, Some(TABLE_COMMENT))
-        .add_chain(TABLE, &Chain { name: CHECKS, base: None, comment: Some(CHECKS_COMMENT) })
-        .add_chain(TABLE, &Chain { name: POSTROUTING, base: Some(base), comment: None });
+    let chains = [
+        Chain { name: CHECKS, base: None, comment: Some(CHECKS_COMMENT) },
+        Chain { name: POSTROUTING, base: Some(base), comment: None },
+    ];
+    frame::write_chains(socket, batch, TABLE, TABLE_COMMENT, &chains)?;
     let leave_alone = |multicast: &str| {
         let network = multicast.parse().expect("a constant cidr");
         let mut expressions = nft::address(true, Direction::Destination, Comparison::Equal, network);

@@ -64,46 +64,72 @@ fn open() -> Result<Socket> {
 
 /// All rules of the container's address, in one transaction.
 pub fn add(owner: &Owner, config: &Config, address: IpAddr) -> Result<()> {
+    let mut socket = open()?;
+    for _ in 1..TRIES {
+        match try_add(&mut socket, owner, config, address) {
+            // A chain we saw was deleted meanwhile.
+            Err(error) if error.is(Errno::ENOENT) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+    Ok(try_add(&mut socket, owner, config, address)?)
+}
+
+fn try_add(
+    socket: &mut Socket,
+    owner: &Owner,
+    config: &Config,
+    address: IpAddr,
+) -> std::result::Result<(), NetlinkError> {
     let ipv4 = address.is_ipv4();
     let table = table(ipv4);
     let mut batch = Batch::new();
-    let condition = if ipv4 { &config.conditions_v4 } else { &config.conditions_v6 };
-    let mut socket = open()?;
-    add_frame(&mut socket, &mut batch, table, condition)?;
+    add_frame(socket, &mut batch, config, ipv4)?;
     let rule = |expressions| Rule { expressions, comment: Some(&owner.container_id), tag: Some(&owner.tag) };
     for mapping in config.mappings.iter().filter(|m| m.is_for(ipv4)) {
         batch.add_rule(table, HOSTPORTS, &rule(destination_nat(mapping, address)));
     }
     if config.snat {
-        let base = BaseChain { hook: Hook::Postrouting, kind: "nat", priority: SOURCE_NAT };
-        batch.add_chain(table, &Chain { name: MASQUERADING, base: Some(base), comment: None });
         for source in masqueraded_sources(config.masq_all, address) {
             batch.add_rule(table, MASQUERADING, &rule(masquerade(source, address)));
         }
     }
-    Ok(batch.commit(&mut socket)?)
+    batch.commit(socket)
 }
 
 /// Everything but the rules of single containers; the jumps get the conditions of now.
 fn add_frame(
     socket: &mut Socket,
     batch: &mut Batch,
-    table: Table<'_>,
-    condition: &[Expression],
+    config: &Config,
+    ipv4: bool,
 ) -> std::result::Result<(), NetlinkError> {
-    let jump = |chain: &str| Expression::Verdict(Verdict::Jump(chain.into()));
-    batch.add_table(table, Some("CNI portmap plugin"));
-    for name in [HOSTPORTS, HOSTIP_HOSTPORTS, HOSTPORTS_ALL] {
-        batch.add_chain(table, &Chain { name, base: None, comment: None });
+    let table = table(ipv4);
+    let plain = |name| Chain { name, base: None, comment: None };
+    let nat = |name, hook, priority| Chain {
+        name,
+        base: Some(BaseChain { hook, kind: "nat", priority }),
+        comment: None,
+    };
+    let mut chains = vec![
+        plain(HOSTPORTS),
+        plain(HOSTIP_HOSTPORTS),
+        plain(HOSTPORTS_ALL),
+        nat("prerouting", Hook::Prerouting, DESTINATION_NAT),
+        nat("output", Hook::Output, DESTINATION_NAT),
+    ];
+    if config.snat {
+        chains.push(nat(MASQUERADING, Hook::Postrouting, SOURCE_NAT));
     }
+    frame::write_chains(socket, batch, table, "CNI portmap plugin", &chains)?;
+    let jump = |chain: &str| Expression::Verdict(Verdict::Jump(chain.into()));
     let jumps = vec![vec![jump(HOSTIP_HOSTPORTS)], vec![jump(HOSTPORTS)]];
     frame::write_chain(socket, batch, table, HOSTPORTS_ALL, jumps)?;
-    for (name, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
-        let base = BaseChain { hook, kind: "nat", priority: DESTINATION_NAT };
-        let mut expressions = condition.to_vec();
+    let condition = if ipv4 { &config.conditions_v4 } else { &config.conditions_v6 };
+    for name in ["prerouting", "output"] {
+        let mut expressions = condition.clone();
         expressions.extend(nft::destination_is_local());
         expressions.push(jump(HOSTPORTS_ALL));
-        batch.add_chain(table, &Chain { name, base: Some(base), comment: None });
         frame::write_chain(socket, batch, table, name, vec![expressions])?;
     }
     Ok(())
