@@ -3,6 +3,7 @@
 //! A figure means something only beside another of the same run on the same machine, so every bench takes turns
 //! between its cases, and what it prints first are ratios.
 
+mod cni;
 mod oci;
 mod pod;
 mod report;
@@ -35,6 +36,7 @@ pub enum Format {
 
 #[derive(Subcommand)]
 enum Bench {
+    Cni(cni::Args),
     Oci(oci::Args),
     Pod(pod::Args),
     Size(size::Args),
@@ -42,6 +44,7 @@ enum Bench {
 
 pub fn task(args: &Args) -> Result<ExitCode> {
     let report = match &args.bench {
+        Bench::Cni(args) => cni::bench(args)?,
         Bench::Oci(args) => oci::bench(args)?,
         Bench::Pod(args) => pod::bench(args)?,
         Bench::Size(args) => size::bench(args)?,
