@@ -140,7 +140,7 @@ fn failures_of_each_step_leave_nothing() {
         (
             |c| {
                 c["hooks"] =
-                    json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]})
+                    json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]});
             },
             "timed out after 1 s",
         ),

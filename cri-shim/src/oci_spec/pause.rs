@@ -235,8 +235,16 @@ mod tests {
             unprivileged_ports: false,
         };
         let spec = build(&input).unwrap();
-        let kinds: Vec<_> =
-            spec.linux().as_ref().unwrap().namespaces().as_ref().unwrap().iter().map(|n| n.typ()).collect();
+        let kinds: Vec<_> = spec
+            .linux()
+            .as_ref()
+            .unwrap()
+            .namespaces()
+            .as_ref()
+            .unwrap()
+            .iter()
+            .map(oci_spec::runtime::LinuxNamespace::typ)
+            .collect();
         assert_eq!(
             kinds,
             [

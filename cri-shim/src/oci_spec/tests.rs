@@ -435,7 +435,7 @@ fn limits_that_mean_nothing_are_refused() {
         Case::resources(|r| r.cpu_shares = -1),
         Case::resources(|r| r.oom_score_adj = 5000),
         Case::resources(|r| {
-            r.hugepage_limits = vec![v1::HugepageLimit { page_size: "1GB".into(), limit: 1 }]
+            r.hugepage_limits = vec![v1::HugepageLimit { page_size: "1GB".into(), limit: 1 }];
         }),
     ] {
         case.build().unwrap_err();

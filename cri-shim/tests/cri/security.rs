@@ -16,8 +16,8 @@ fn secure(
     }
 }
 
-fn number(value: i64) -> Option<v1::Int64Value> {
-    Some(v1::Int64Value { value })
+fn number(value: i64) -> v1::Int64Value {
+    v1::Int64Value { value }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,13 +28,13 @@ async fn users_by_number_and_by_name() {
     type Change = fn(&mut v1::LinuxContainerSecurityContext);
     let cases: [(&str, Change, &str); 5] = [
         ("root", |_| {}, "0 0 0 /root"),
-        ("uid", |s| s.run_as_user = number(5), "5 0 0 /"),
+        ("uid", |s| s.run_as_user = Some(number(5)), "5 0 0 /"),
         ("name", |s| s.run_as_username = "web".into(), "33 34 34 50000 /srv"),
         (
             "group",
             |s| {
-                s.run_as_user = number(33);
-                s.run_as_group = number(7);
+                s.run_as_user = Some(number(33));
+                s.run_as_group = Some(number(7));
                 s.supplemental_groups = vec![9];
             },
             "33 7 7 9 50000 /srv",

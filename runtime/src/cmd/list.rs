@@ -54,8 +54,8 @@ fn table(states: &[corten_runtime::State]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len() + 3).max().unwrap_or(0).max(12);
     let widths: [usize; 6] = std::array::from_fn(width);
     rows.iter().fold(String::new(), |mut text, row| {
-        let line: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(line.trim_end());
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text.push_str(cells.collect::<Vec<_>>().concat().trim_end());
         text.push('\n');
         text
     })

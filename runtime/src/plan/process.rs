@@ -128,7 +128,7 @@ fn environment(list: &[String]) -> Result<Vec<(String, String)>> {
             return Err(ConfigError::invalid("process.env", format!("{pair:?} has no name")));
         }
         if let Some(place) = places.get(name) {
-            value.clone_into(&mut variables[*place as usize].1)
+            value.clone_into(&mut variables[*place as usize].1);
         } else {
             places.insert(name, variables.len() as u32);
             variables.push((name.to_owned(), value.to_owned()));

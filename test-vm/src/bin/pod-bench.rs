@@ -155,7 +155,7 @@ async fn measure(contenders: &[Contender], args: &Args) -> Result<Vec<Row>> {
         for turn in 0..contenders.len() {
             let index = (round + turn) % contenders.len();
             let contender = &contenders[index];
-            let took = pod_life(&mut clients[index], contender, round, gap)
+            let took = Box::pin(pod_life(&mut clients[index], contender, round, gap))
                 .await
                 .with_context(|| format!("{}, round {round}", contender.name))?;
             if round >= warmup {
