@@ -37,6 +37,8 @@ fn is_ours(pid: i32, instance: &Instance) -> bool {
     let name = exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
     // A program that was rebuilt under a running process reads `corten-monitor (deleted)`.
     let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+    // What runs from a sealed copy in memory reads `memfd:corten-monitor (deleted)`.
+    let name = name.strip_prefix("memfd:").unwrap_or(name);
     let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
     OURS.contains(&name) && names_instance(&line, instance)
 }

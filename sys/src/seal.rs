@@ -20,7 +20,8 @@ use crate::fd::check;
 use crate::mount::Overlay;
 use crate::{Errno, Result};
 
-/// Tells the copy that it is one. It is only believed together with what the kernel says of the file.
+/// Tells the copy that it is one, by its pid, which execve keeps: a program that inherits it is not meant. It is only
+/// believed together with what the kernel says of the file.
 const MARK: &str = "_CORTEN_SEALED";
 
 /// Returns in a process whose executable cannot be written: at once when it is one, else by executing a sealed copy
@@ -30,7 +31,8 @@ const MARK: &str = "_CORTEN_SEALED";
 /// Neither an overlay nor a memfd could be made, or the mark is set in a process that is not sealed.
 pub fn ensure() -> Result<()> {
     let executable = openat(CWD, "/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    if std::env::var_os(MARK).is_some() {
+    if std::env::var_os(MARK).is_some_and(|mark| *mark == *own_mark()) {
+        name_thread();
         return if is_sealed(&executable) { Ok(()) } else { Err(Errno::PERM) };
     }
     let copy = overlay_copy().or_else(|_| memfd_copy(&executable))?;
@@ -38,9 +40,18 @@ pub fn ensure() -> Result<()> {
     execute(&copy)
 }
 
-/// The environment this process was given, without the mark.
-pub fn environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
-    std::env::vars_os().filter(|(name, _)| name != MARK)
+fn own_mark() -> String {
+    std::process::id().to_string()
+}
+
+/// Before Linux 6.14 a program that is executed by descriptor is named by its number.
+fn name_thread() {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().map(c_string);
+    if let Some(Ok(name)) = name {
+        // A name for `ps`, nothing more.
+        let _ = rustix::thread::set_name(&name);
+    }
 }
 
 fn is_sealed(executable: &OwnedFd) -> bool {
@@ -73,9 +84,10 @@ fn overlay_copy() -> Result<OwnedFd> {
 
 fn memfd_copy(executable: &OwnedFd) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let path = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+    let name = path.file_name().unwrap_or(OsStr::new("corten-sealed"));
     // MFD_EXEC (Linux 6.3) says that it is meant to be executed; older kernels do not know it.
-    let copy = memfd_create("corten-sealed", flags | MemfdFlags::EXEC)
-        .or_else(|_| memfd_create("corten-sealed", flags))?;
+    let copy = memfd_create(name, flags | MemfdFlags::EXEC).or_else(|_| memfd_create(name, flags))?;
     let (mut from, mut to) =
         (std::fs::File::from(executable.try_clone().map_err(errno)?), std::fs::File::from(copy));
     io::copy(&mut from, &mut to).map_err(errno)?;
@@ -87,6 +99,7 @@ fn memfd_copy(executable: &OwnedFd) -> Result<OwnedFd> {
 fn execute(program: &OwnedFd) -> Result<()> {
     let arguments: Vec<CString> = std::env::args_os().map(|text| c_string(&text)).collect::<Result<_>>()?;
     let mut environment: Vec<CString> = std::env::vars_os()
+        .filter(|(name, _)| name != MARK)
         .map(|(name, value)| {
             let mut pair = name.into_vec();
             pair.push(b'=');
@@ -94,7 +107,7 @@ fn execute(program: &OwnedFd) -> Result<()> {
             CString::new(pair).map_err(|_| Errno::INVAL)
         })
         .collect::<Result<_>>()?;
-    environment.push(c_string(OsStr::new(&format!("{MARK}=1")))?);
+    environment.push(c_string(OsStr::new(&format!("{MARK}={}", own_mark())))?);
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
         list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
     };

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use corten_monitor::serve::{Options, serve};
 use corten_monitor::{pause, sweep};
+use corten_sys::{Context as _, seal};
 
 const USAGE: &str = "usage:
   corten-monitor serve --sandbox ID --dir DIR --oci-root DIR [--netns-dir DIR]
@@ -20,6 +21,10 @@ const USAGE: &str = "usage:
 fn main() -> ExitCode {
     if pause::is_called(std::env::args_os()) {
         return code(pause::run());
+    }
+    // The runtime is called in this process, whose executable a container must not get at (CVE-2019-5736).
+    if let Err(failure) = seal::ensure().tried(|| "run from a sealed copy of the executable".to_owned()) {
+        return code(Err(failure));
     }
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next().as_ref().and_then(|word| word.to_str()) {

@@ -2,6 +2,7 @@
 
 mod client;
 mod cost;
+mod cve;
 mod exec;
 mod lifecycle;
 mod logs;

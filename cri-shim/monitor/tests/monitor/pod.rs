@@ -91,13 +91,25 @@ impl Pod {
         Self::in_directory(dir, Handler::BuiltIn)
     }
 
+    /// Whose monitor runs from a copy of the program, which may be attacked.
+    pub fn of_copy() -> (Self, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("corten-monitor");
+        fs::copy(MONITOR, &program).unwrap();
+        (Self::of_program(&program, dir, Handler::BuiltIn), program)
+    }
+
     fn in_directory(dir: tempfile::TempDir, handler: Handler) -> Self {
+        Self::of_program(Path::new(MONITOR), dir, handler)
+    }
+
+    fn of_program(program: &Path, dir: tempfile::TempDir, handler: Handler) -> Self {
         let sandbox = format!("pod-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let state = dir.path().join("pod");
         fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
         fs::create_dir_all(dir.path().join("logs")).unwrap();
         make_rootfs(&dir.path().join("image"));
-        let (client, monitor) = spawn(dir.path(), &sandbox);
+        let (client, monitor) = spawn(program, dir.path(), &sandbox);
         let cgroup = format!("/corten-test-{sandbox}");
         Self { dir, sandbox, monitor, client, handler, cgroup }
     }
@@ -290,9 +302,9 @@ impl Drop for Pod {
     }
 }
 
-pub fn spawn(root: &Path, sandbox: &str) -> (Client, Child) {
+pub fn spawn(program: &Path, root: &Path, sandbox: &str) -> (Client, Child) {
     let (ours, theirs) = socket::pair().unwrap();
-    let monitor = Command::new(MONITOR)
+    let monitor = Command::new(program)
         .args(["serve", "--sandbox", sandbox, "--dir"])
         .arg(root.join("pod"))
         .arg("--oci-root")
