@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use corten_sys::procfs::Procfs;
-use corten_sys::{Context, Errno, Failure, pidfd};
+use corten_sys::{Context, Errno, Failure, pidfd, process};
 
 use super::Runtime;
 use crate::error::Error;
@@ -39,7 +39,9 @@ impl Runtime {
 fn destroy(directory: &Directory, record: &Record, proc: &Procfs) -> Result<Vec<String>, Error> {
     // A creator first, so that nothing new comes; then init, which takes its pid namespace with it; then the cgroup,
     // for what shares another pid namespace, and because what is frozen dies only once it is thawed.
-    let creator = if record.init.is_none() { record.creator.open(proc) } else { None };
+    // A creator that is this process has given up already: nothing of its own runs beside a call.
+    let others = record.init.is_none() && record.creator.pid != process::own_pid();
+    let creator = if others { record.creator.open(proc) } else { None };
     let init = record.init.and_then(|init| init.open(proc));
     let processes =
         [(creator, "the process that creates the container"), (init, "the container's first process")];
