@@ -8,6 +8,8 @@ use clap::{Parser, Subcommand};
 use corten_cri::config::{Config, DEFAULT_TOML, LogConfig, LogFormat};
 use corten_cri::serve::serve;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// The CRI daemon of Corten: runs pods for a kubelet (or crictl).
 ///
@@ -109,12 +111,12 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn start_logging(log: &LogConfig) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&log.level)
-        .with_context(|| format!("log level {:?}", log.level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter: Targets = log.level.parse().with_context(|| format!("log level {:?}", log.level))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+        LogFormat::Text => registry.with(lines.with_ansi(false)).init(),
     }
     Ok(())
 }

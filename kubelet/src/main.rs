@@ -10,6 +10,8 @@ use corten_kubelet::cri::socket_path;
 use corten_kubelet::dns::ClusterDns;
 use corten_kubelet::kubelet::Kubelet;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// Runs the Pods of a directory of manifests on a container runtime, without an API server.
 ///
@@ -108,12 +110,13 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log_level).context("--log-level")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter: Targets = arguments.log_level.parse().context("--log-level")?;
+    let log = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     if arguments.log_format == "json" {
-        log.json().init();
+        log.with(lines.json()).init();
     } else {
-        log.with_ansi(false).init();
+        log.with(lines.with_ansi(false)).init();
     }
     let config = arguments.config()?;
     // Pods wait for the runtime, not for this process: two threads serve any number of them.

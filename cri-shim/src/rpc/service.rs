@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use corten_cri_api::v1::image_service_server::ImageService;
 use corten_cri_api::v1::runtime_service_server::RuntimeService;
-#[allow(clippy::wildcard_imports, reason = "all of eighty messages; clippy sees it in one of two builds")]
+#[allow(
+    clippy::wildcard_imports,
+    reason = "all of eighty messages; clippy sees it in one of two builds"
+)]
 use corten_cri_api::v1::*;
 use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
