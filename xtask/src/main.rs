@@ -5,6 +5,7 @@
 
 mod bench;
 mod build;
+mod conformance;
 mod down;
 mod images;
 mod packages;
@@ -40,6 +41,7 @@ enum Task {
     Build(build::Args),
     Packages(packages::Args),
     Bench(bench::Args),
+    Conformance(conformance::Args),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::task(&args),
         Task::Packages(args) => packages::task(&args),
         Task::Bench(args) => bench::task(&args),
+        Task::Conformance(args) => conformance::task(&args),
     };
     match outcome {
         Ok(code) => code,

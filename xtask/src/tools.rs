@@ -1,6 +1,7 @@
 //! Stock clients that lanes drive Corten with, built from Go modules whose digests are in go.sum.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -12,35 +13,40 @@ use crate::{run, say};
 const CRI_TOOLS: &str = "v1.36.0";
 
 /// Builds crictl unless this version is there already. Without Go it says so and the lanes that need it skip.
-pub fn ensure() -> Result<()> {
-    let start = Instant::now();
-    let crictl = cache_dir().join("bin/crictl");
-    if run::output(Command::new(&crictl).arg("--version")).is_ok_and(|version| version.contains(CRI_TOOLS)) {
-        say::ok("crictl", &format!("{CRI_TOOLS}, kept from the last run"), start.elapsed());
-        return Ok(());
+pub fn ensure() {
+    if let Err(error) = cri_tool("crictl", &["build"]) {
+        say::note("crictl", &format!("lanes that need it skip: {error:#}"));
     }
-    let Some(go) = run::find("go") else {
-        say::note(
-            "crictl",
-            "Go is not installed: lanes that need crictl skip; install Go 1.26 (https://go.dev/dl)",
-        );
-        return Ok(());
-    };
-    say::note("crictl", &format!("building {CRI_TOOLS} with Go"));
+}
+
+/// Builds critest unless this version is there already; where it is. It is a test program in its package, not a command.
+pub fn critest() -> Result<PathBuf> {
+    cri_tool("critest", &["test", "-c", "-vet=off"])
+}
+
+/// A program of cri-tools, built with `go` and these words.
+fn cri_tool(name: &str, how: &[&str]) -> Result<PathBuf> {
+    let start = Instant::now();
+    let program = cache_dir().join("bin").join(name);
+    if run::output(Command::new(&program).arg("--version")).is_ok_and(|version| version.contains(CRI_TOOLS)) {
+        say::ok(name, &format!("{CRI_TOOLS}, kept from the last run"), start.elapsed());
+        return Ok(program);
+    }
+    let go = run::find("go").context("Go is not installed: install Go 1.26 (https://go.dev/dl)")?;
+    say::note(name, &format!("building {CRI_TOOLS} with Go"));
     fs::create_dir_all(cache_dir().join("bin")).context("cannot make the directory for tools")?;
     let mut build = Command::new(go);
     build
         .current_dir(root().join("test-vm/tools/cri-tools"))
         .env("CGO_ENABLED", "0")
         .env("GOFLAGS", "-mod=readonly")
-        .args(["build", "-trimpath", "-ldflags"])
+        .args(how)
+        .args(["-trimpath", "-ldflags"])
         .arg(format!("-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version={CRI_TOOLS}"))
         .arg("-o")
-        .arg(&crictl)
-        .arg("sigs.k8s.io/cri-tools/cmd/crictl");
-    match run::output(&mut build) {
-        Ok(_) => say::ok("crictl", CRI_TOOLS, start.elapsed()),
-        Err(error) => say::note("crictl", &format!("cannot be built, lanes that need it skip: {error:#}")),
-    }
-    Ok(())
+        .arg(&program)
+        .arg(format!("sigs.k8s.io/cri-tools/cmd/{name}"));
+    run::output(&mut build).with_context(|| format!("cannot build {name}"))?;
+    say::ok(name, CRI_TOOLS, start.elapsed());
+    Ok(program)
 }

@@ -41,7 +41,7 @@ pub fn task(args: &Args) -> Result<ExitCode> {
             all.add(check("lints", &LINTS.map(|arg| if arg == "TARGET" { target() } else { arg }), "clippy"));
         }
         build::release()?;
-        tools::ensure()?;
+        tools::ensure();
         images::ensure()?;
     }
     let logs = cache_dir().join("test-logs");

@@ -1,0 +1,29 @@
+//! `cargo xtask conformance`: suites that others wrote, run as they are. One file per suite.
+//!
+//! Every spec runs once, in random order, and what fails is said by name.
+
+mod critest;
+mod ginkgo;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// Runs stock conformance suites against what this tree builds; fails when a spec fails.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    suite: Suite,
+}
+
+#[derive(Subcommand)]
+enum Suite {
+    Critest(critest::Args),
+}
+
+pub fn task(args: &Args) -> Result<ExitCode> {
+    match &args.suite {
+        Suite::Critest(args) => critest::conformance(args),
+    }
+}
