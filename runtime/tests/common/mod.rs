@@ -264,3 +264,30 @@ pub fn push(config: &mut Value, pointer: &str, value: Value) {
         .unwrap_or_else(|| panic!("no list at {pointer}"))
         .push(value);
 }
+
+/// `create` with a console socket: the terminal's master.
+pub fn receive_terminal(container: &Container) -> fs::File {
+    container.write_config();
+    let path = container.bundle().join("console.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let output = container.oci(&["create", "--console-socket", "console.sock", &container.id]);
+    assert!(output.status.success(), "{output:?}");
+    let (socket, _) = listener.accept().unwrap();
+    let mut name = [0; 64];
+    let (_, mut fds) = corten_sys::scm::receive(&socket, &mut name).unwrap();
+    fs::File::from(fds.remove(0))
+}
+
+/// Reads from a terminal until the text ends so.
+pub fn read_until(terminal: &fs::File, end: &str) -> String {
+    use std::io::Read;
+    let mut text = String::new();
+    while !text.ends_with(end) {
+        let mut buffer = [0; 256];
+        let mut reader = terminal;
+        let count = reader.read(&mut buffer).unwrap_or(0);
+        assert!(count > 0, "the terminal ended after {text:?}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    text
+}
