@@ -99,22 +99,19 @@ impl Root {
             Err(Errno::NOENT) => {}
             other => return other,
         }
-        let mut prefix = PathBuf::from("/");
-        let mut current = self.open("/", OFlags::PATH | OFlags::DIRECTORY)?;
+        // The part that exists is resolved by the kernel as a whole, links included; most often only the end is missing.
         let is_name =
             |component: &Component<'_>| !matches!(component, Component::RootDir | Component::CurDir);
-        let mut components = path.components().filter(is_name).peekable();
-        // The part that exists is resolved by the kernel as a whole, links included.
-        while let Some(component) = components.peek() {
-            let next = prefix.join(component);
-            match self.open(&next, OFlags::PATH | OFlags::DIRECTORY) {
-                Ok(found) => (current, prefix) = (found, next),
-                Err(Errno::NOENT) => break,
-                Err(errno) => return Err(errno),
+        let components: Vec<Component<'_>> = path.components().filter(is_name).collect();
+        let mut there = components.len().saturating_sub(1);
+        let mut current = loop {
+            let prefix: PathBuf = components[..there].iter().collect();
+            match self.open(&prefix, OFlags::PATH | OFlags::DIRECTORY) {
+                Err(Errno::NOENT) if there > 0 => there -= 1,
+                other => break other?,
             }
-            components.next();
-        }
-        for component in components {
+        };
+        for component in components.into_iter().skip(there) {
             let Component::Normal(name) = component else { return Err(Errno::INVAL) };
             match mkdirat(&current, name, mode) {
                 Ok(()) | Err(Errno::EXIST) => {}
