@@ -47,7 +47,8 @@ impl Procfs {
     }
 
     pub fn read(&self, path: impl AsRef<Path>) -> Result<String> {
-        let mut text = String::new();
+        // Their size reads 0, and an empty buffer would be filled in steps of 32 bytes.
+        let mut text = String::with_capacity(4096);
         let file = self.open(path, OFlags::RDONLY)?;
         std::fs::File::from(file).read_to_string(&mut text).map_err(|error| errno_of(&error))?;
         Ok(text)

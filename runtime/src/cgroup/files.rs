@@ -1,7 +1,7 @@
 //! Reading and writing cgroup files, with errors that name them.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::Path;
 
 use corten_sys::Errno;
@@ -20,12 +20,19 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
 }
 
 pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
-    fs::read_to_string(path).map_err(|error| CgroupError::io("read", path, &error))
+    read_text(path).map_err(|error| CgroupError::io("read", path, &error))
+}
+
+/// Their size reads 0, and an empty buffer would be filled in steps of 32 bytes.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::with_capacity(4096);
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The single number of a file; `None` for `max` and for a file this kernel does not have.
 pub(super) fn number(path: &Path) -> Result<Option<u64>, CgroupError> {
-    let content = match fs::read_to_string(path) {
+    let content = match read_text(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|error| CgroupError::io("read", path, &error))?,
     };
@@ -52,7 +59,7 @@ pub(super) fn value_of(content: &str, key: &str) -> Option<u64> {
 /// The processes of this directory alone. A directory that is gone has none.
 pub(super) fn pids(dir: &Path) -> Result<Vec<i32>, CgroupError> {
     let path = dir.join("cgroup.procs");
-    match fs::read_to_string(&path) {
+    match read_text(&path) {
         Ok(content) => Ok(content.lines().filter_map(|line| line.parse().ok()).collect()),
         // ENODEV: removed between open and read.
         Err(error) if error.kind() == ErrorKind::NotFound || errno(&error) == Errno::NODEV => Ok(Vec::new()),
