@@ -2,6 +2,7 @@
 //! empty tables of rules, IPv4 forwarding.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use corten_netlink::nft::{Batch, Family, Table};
@@ -60,12 +61,22 @@ pub fn remove(record: &Record) -> Vec<String> {
     bridge.into_iter().chain(tables.map(|e| e.to_string())).chain(forward).collect()
 }
 
+/// The kernel takes a dead namespace's veth away some 30 ms after its last process, later under load.
+const PORTS_GO_WITHIN: Duration = Duration::from_secs(10);
+
 fn remove_bridge(name: &str) -> Result<()> {
     let mut socket = Socket::open(Protocol::Route)?;
     let Some(bridge) = socket.link(name)? else { return Ok(()) };
-    let ports = socket.links()?.into_iter().filter(|link| link.master == Some(bridge.index)).count();
-    if ports > 0 {
-        anyhow::bail!("bridge {name} has {ports} ports still: it is not removed");
+    let started = Instant::now();
+    loop {
+        let ports = socket.links()?.into_iter().filter(|link| link.master == Some(bridge.index)).count();
+        if ports == 0 {
+            break;
+        }
+        if started.elapsed() > PORTS_GO_WITHIN {
+            anyhow::bail!("bridge {name} has {ports} ports that are not ours: it is not removed");
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
     socket.transact(vec![corten_netlink::route::encode::delete_link(bridge.index)])?;
     Ok(())

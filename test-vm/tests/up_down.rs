@@ -1,8 +1,10 @@
 //! One command gives a Ready pod, another takes everything away again.
 
+use corten_test_vm::crictl::Crictl;
 use corten_test_vm::machine::Snapshot;
 use corten_test_vm::node::{Node, failed, succeeded};
 use corten_test_vm::{http, need, wait};
+use serde_json::json;
 
 fn address_of_hello(status: &str) -> String {
     let status: serde_json::Value = serde_json::from_str(status).expect("status -o json prints JSON");
@@ -56,6 +58,23 @@ fn up_again_changes_nothing_and_down_again_finds_nothing() {
     assert_eq!(succeeded(&node.corten(&["status", "-o", "json"])), daemons, "the same daemons, the same pod");
     succeeded(&node.corten(&["down"]));
     assert!(succeeded(&node.corten(&["down"])).contains("nothing to remove"));
+}
+
+/// The kernel removes the links of ended pods a little later: `down` gave up on the bridge while one was still there.
+#[test]
+fn down_removes_the_pods_of_another_client_and_waits_for_their_links() {
+    let mut node = need!(Node::new());
+    let before = Snapshot::take(node.dir(), &node.cgroup);
+    succeeded(&node.corten(&["up"]));
+    let crictl = need!(Crictl::of(&node));
+    for name in ["one", "two", "three", "four"] {
+        crictl.run_pod(&crictl.pod_config(name, &json!({})));
+    }
+    succeeded(&node.corten(&["down"]));
+    let left = Snapshot::take(node.dir(), &node.cgroup).since(&before);
+    for kind in ["process", "mount", "cgroup", "link", "address", "route", "rule"] {
+        assert!(!left.brought(kind), "down left:\n{left}");
+    }
 }
 
 #[test]
