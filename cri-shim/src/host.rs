@@ -133,12 +133,40 @@ fn canonical(path: &Path) -> Result<PathBuf, Error> {
     Ok(path.canonicalize().map_err(FileError::io("resolve", path))?)
 }
 
-/// Looks at the host side of a container's mounts: a missing source becomes a directory, a symlink its target.
-pub fn mounts(asked: &[v1::Mount]) -> Result<Vec<ResolvedMount>, Error> {
+/// Looks at the host side of a container's mounts: a missing source becomes a directory, a symlink its target. One that
+/// the pod's monitor, in the mount namespace it copied when the pod was made, does not see is refused.
+pub fn mounts(asked: &[v1::Mount], monitor: Option<i32>) -> Result<Vec<ResolvedMount>, Error> {
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
     asked.iter().try_for_each(mounts::check)?;
-    let table =
-        fs::read_to_string("/proc/self/mountinfo").map_err(FileError::io("read", Path::new("mountinfo")))?;
-    asked.iter().map(|mount| resolve_mount(mount, &table)).collect()
+    let table = mount_table("self")?;
+    let resolved: Vec<_> =
+        asked.iter().map(|mount| resolve_mount(mount, &table)).collect::<Result<_, Error>>()?;
+    if let Some(pid) = monitor {
+        let copied = mount_table(&pid.to_string())?;
+        resolved.iter().try_for_each(|mount| reaches(&mount.source, &table, &copied))?;
+    }
+    Ok(resolved)
+}
+
+fn mount_table(process: &str) -> Result<String, Error> {
+    let path = PathBuf::from(format!("/proc/{process}/mountinfo"));
+    Ok(fs::read_to_string(&path).map_err(FileError::io("read", &path))?)
+}
+
+/// The container would get the directory that the mount covers: other data than it was promised.
+fn reaches(source: &Path, table: &str, copied: &str) -> Result<(), Error> {
+    let (here, there) = (holding(source, table), holding(source, copied));
+    if here.as_ref().map(Holding::identity) == there.as_ref().map(Holding::identity) {
+        return Ok(());
+    }
+    let why = format!(
+        "{} lies on a mount that was made or removed after the pod was, which the pod does not see because the mount \
+         around it is not shared; `mount --make-rshared /` (or what holds the volumes), then make the pod again",
+        source.display()
+    );
+    Err(Error::argument("mounts[].host_path", why))
 }
 
 fn resolve_mount(mount: &v1::Mount, table: &str) -> Result<ResolvedMount, Error> {
@@ -178,27 +206,41 @@ enum HostPropagation {
     Private,
 }
 
-/// Of the mount that `path` lies on, read from a mountinfo table: the last of the longest mount points above it.
-fn propagation_of(path: &Path, table: &str) -> HostPropagation {
-    let mut best = (0, HostPropagation::Private);
-    for line in table.lines() {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let Some(point) = fields.get(4).map(|p| PathBuf::from(unescape(p))) else { continue };
-        let length = point.as_os_str().len();
-        if path.starts_with(&point) && length >= best.0 {
-            let optional: Vec<&str> = fields[6..].iter().copied().take_while(|f| *f != "-").collect();
-            let has = |name: &str| optional.iter().any(|f| f.starts_with(name));
-            let kind = if has("shared:") {
-                HostPropagation::Shared
-            } else if has("master:") {
-                HostPropagation::Slave
-            } else {
-                HostPropagation::Private
-            };
-            best = (length, kind);
+/// The fields of a mountinfo line. Source: proc_pid_mountinfo(5).
+struct Holding<'t> {
+    fields: Vec<&'t str>,
+}
+
+impl Holding<'_> {
+    /// Device, root within its file system and mount point: what is the same in a copy of the mount table.
+    fn identity(&self) -> &[&str] {
+        &self.fields[2..5]
+    }
+
+    fn propagation(&self) -> HostPropagation {
+        let mut optional = self.fields[6..].iter().take_while(|f| **f != "-");
+        if optional.clone().any(|f| f.starts_with("shared:")) {
+            HostPropagation::Shared
+        } else if optional.any(|f| f.starts_with("master:")) {
+            HostPropagation::Slave
+        } else {
+            HostPropagation::Private
         }
     }
-    best.1
+}
+
+/// The mount that `path` lies on, read from a mountinfo table: the last of the longest mount points above it.
+fn holding<'t>(path: &Path, table: &'t str) -> Option<Holding<'t>> {
+    let lines = table.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let point = PathBuf::from(unescape(fields.get(4)?));
+        (fields.len() > 6 && path.starts_with(&point)).then(|| (point.as_os_str().len(), Holding { fields }))
+    });
+    lines.max_by_key(|(length, _)| *length).map(|(_, mount)| mount)
+}
+
+fn propagation_of(path: &Path, table: &str) -> HostPropagation {
+    holding(path, table).map_or(HostPropagation::Private, |mount| mount.propagation())
 }
 
 /// mountinfo writes blanks and the like as `\040`.
@@ -238,6 +280,17 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_that_the_pod_does_not_see_is_refused() {
+        // The copy has other ids; the last mount at /mnt/a b came after it.
+        let copied = "7 6 8:1 / / rw - ext4 /dev/sda rw\n8 7 0:5 / /mnt rw - tmpfs t rw\n\
+            9 7 0:6 / /mnt/a\\040b rw - tmpfs t rw\n";
+        for (path, seen) in [("/x", true), ("/mnt/y", true), ("/mnt/a b/c", false), ("/mnt/a b", false)] {
+            assert_eq!(reaches(Path::new(path), TABLE, copied).is_ok(), seen, "{path}");
+            assert_eq!(reaches(Path::new(path), copied, TABLE).is_ok(), seen, "{path}, unmounted since");
+        }
+    }
+
+    #[test]
     fn page_sizes_are_written_as_a_kubelet_does() {
         assert_eq!([page_size(2048), page_size(1 << 20), page_size(64)], ["2MB", "1GB", "64KB"]);
     }
@@ -252,7 +305,7 @@ mod tests {
             host_path: host.display().to_string(),
             ..Default::default()
         };
-        let found = mounts(&[mount(root.join("link")), mount(root.join("new/deep"))]).unwrap();
+        let found = mounts(&[mount(root.join("link")), mount(root.join("new/deep"))], None).unwrap();
         assert_eq!(found[0].source, root);
         assert!(root.join("new/deep").is_dir());
     }

@@ -50,6 +50,7 @@ pub async fn gather(
     let user_request = UserRequest::new(&security, &defaults.user).map_err(oci_spec::SpecError::from)?;
     let (mounts_asked, devices_asked, privileged) =
         (config.mounts.clone(), config.devices.clone(), security.privileged);
+    let monitor = sandbox.monitor().map(|monitor| monitor.pid());
     let (mounts, devices) = blocking(move || -> Result<_, Error> {
         let mut devices = host::devices(&devices_asked)?;
         if privileged {
@@ -59,7 +60,7 @@ pub async fn gather(
                     .filter(|d| !devices_asked.iter().any(|a| a.container_path == d.path.to_string_lossy())),
             );
         }
-        Ok((host::mounts(&mounts_asked)?, devices))
+        Ok((host::mounts(&mounts_asked, monitor)?, devices))
     })
     .await?;
     Ok(Gathered {

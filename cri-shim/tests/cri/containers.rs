@@ -175,6 +175,52 @@ async fn volumes_are_mounted_as_asked() {
     assert_eq!(node.status(&c).await.mounts, mounts);
 }
 
+/// A tmpfs on the host, gone with the value.
+struct Tmpfs(std::path::PathBuf);
+
+impl Tmpfs {
+    fn mount(path: std::path::PathBuf) -> Self {
+        std::fs::create_dir_all(&path).unwrap();
+        rustix::mount::mount("tmpfs", &path, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_mounted_after_the_pod_is_the_real_one_or_refused() {
+    let Some(node) = Node::start().await else { return };
+    let late = node.pod("late").await;
+    let volume = Tmpfs::mount(node.path("volumes/late"));
+    std::fs::write(volume.0.join("f"), "real\n").unwrap();
+    let mounts = vec![v1::Mount {
+        container_path: "/v".into(),
+        host_path: volume.0.display().to_string(),
+        ..Default::default()
+    }];
+    let script = "exec busybox sleep 1000";
+    match node.try_create(&late, "c", script, |c| c.mounts = mounts.clone()).await {
+        // Where the host's mounts are shared, they arrive.
+        Ok(id) => {
+            let request = v1::StartContainerRequest { container_id: id.clone() };
+            node.runtime().await.start_container(request).await.unwrap();
+            assert_eq!(node.exec(&id, "cat /v/f").await.0, "real\n");
+        }
+        Err(refused) => {
+            assert!(refused.message().contains("make-rshared"), "{refused}");
+            assert!(refused.message().contains("volumes/late"), "{refused}");
+        }
+    }
+    let pod = node.pod("again").await;
+    let c = node.container_with(&pod, "c", script, |c| c.mounts = mounts.clone()).await;
+    assert_eq!(node.exec(&c, "cat /v/f").await.0, "real\n");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_are_filtered_by_pod_state_and_label() {
     let Some(node) = Node::start().await else { return };
