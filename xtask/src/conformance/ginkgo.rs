@@ -79,7 +79,7 @@ impl Outcome {
     }
 
     fn add(&mut self, spec: &Spec) {
-        let reason = first_lines(&spec.failure.message);
+        let reason = summary(&spec.failure.message);
         let containers = spec.container_hierarchy_texts.clone().unwrap_or_default();
         if spec.leaf_node_type != "It" {
             // BeforeSuite and its like count only when they fail.
@@ -154,10 +154,15 @@ impl Outcome {
     }
 }
 
-/// The beginning of a failure in one line: Gomega spreads one over many.
-fn first_lines(message: &str) -> String {
+/// The beginning of a failure in one line. Gomega spreads one over many, and shows the whole Go value of an error below
+/// `Unexpected error:` and a line with its type; what matters of that is its first line.
+fn summary(message: &str) -> String {
     const CHARS: usize = 400;
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (said, error) = message.split_once("Unexpected error:").unwrap_or((message, ""));
+    let error = error.lines().map(str::trim).filter(|line| !line.is_empty()).nth(1).unwrap_or("");
+    // Many messages end in the error already.
+    let error = if said.contains(error) { "" } else { error };
+    let line = said.split_whitespace().chain(error.split_whitespace()).collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(CHARS) {
         Some((end, _)) => format!("{} ...", &line[..end]),
         None => line,
@@ -207,6 +212,15 @@ mod tests {
         ] {
             assert!(table.contains(line), "{line} in {table}");
         }
+    }
+
+    #[test]
+    fn a_reason_is_what_was_said_and_the_first_line_of_the_error() {
+        let error = "cannot run\nUnexpected error:\n    <*status.Error | 0xc0>: \n    rpc error: no\n    {\n   s: {\n";
+        assert_eq!(summary(error), "cannot run rpc error: no");
+        assert_eq!(summary(&error.replace("cannot run", "it said: rpc error: no")), "it said: rpc error: no");
+        assert_eq!(summary("Expected\n    <int>: 1\nto equal 2"), "Expected <int>: 1 to equal 2");
+        assert_eq!(summary(&"x".repeat(500)).len(), 404);
     }
 
     #[test]
