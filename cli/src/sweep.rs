@@ -67,13 +67,32 @@ pub fn mounts(instance: &Instance) -> Vec<String> {
     problems
 }
 
-/// Mount points below the instance's directories, in the order in which they were mounted.
+/// Mount points below the instance's directories, in the order in which they were mounted. Of the directories themselves
+/// only the bind of `state` onto itself, which corten-cri makes where the host's mounts are shared: what else is mounted
+/// there is the user's.
 pub fn mount_points(instance: &Instance) -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    points
-        .filter(|p| [&instance.state, &instance.root].iter().any(|dir| p != *dir && p.starts_with(dir)))
-        .collect()
+    points_of(instance, &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+/// Source: proc_pid_mountinfo(5).
+fn points_of(instance: &Instance, table: &str) -> Vec<PathBuf> {
+    let mounts = table.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(2);
+        Some((fields.next()?, unescape(fields.next()?), unescape(fields.next()?)))
+    });
+    let mounts: Vec<(&str, PathBuf, PathBuf)> = mounts.collect();
+    let below = |point: &Path| {
+        [&instance.state, &instance.root].iter().any(|dir| point != *dir && point.starts_with(dir))
+    };
+    let onto_itself = |(device, root, point): &(&str, PathBuf, PathBuf)| {
+        point == &instance.state
+            && mounts.iter().any(|(other, other_root, around)| {
+                let inside = point.strip_prefix(around).ok().filter(|inside| *inside != Path::new(""));
+                other == device && inside.is_some_and(|inside| &other_root.join(inside) == root)
+            })
+    };
+    let ours = mounts.iter().filter(|mount| below(&mount.2) || onto_itself(mount));
+    ours.map(|mount| mount.2.clone()).collect()
 }
 
 /// mountinfo writes blank, tab, newline and backslash as three octal digits.
@@ -155,6 +174,22 @@ mod tests {
     #[test]
     fn mount_points_with_blanks_are_read() {
         assert_eq!(unescape("/a\\040b\\134c"), Path::new("/a b\\c"));
+    }
+
+    #[test]
+    fn of_the_directories_themselves_only_the_bind_of_state_onto_itself_is_ours() {
+        let points = |mount: &str| {
+            let table = format!(
+                "1 0 8:1 / / rw - ext4 d rw\n2 1 0:5 / /run rw - tmpfs t rw\n{mount}\n\
+                 9 2 0:4 net:[1] /run/c/netns/a rw - nsfs n rw\n"
+            );
+            points_of(&instance(), &table)
+        };
+        let (bind, pin) = (PathBuf::from("/run/c"), PathBuf::from("/run/c/netns/a"));
+        assert_eq!(points("3 2 0:5 /c /run/c rw - tmpfs t rw"), [bind, pin.clone()]);
+        for users in ["3 2 0:9 / /run/c rw - tmpfs t rw", "3 2 8:1 /data /run/c rw - ext4 d rw"] {
+            assert_eq!(points(users), [pin.clone()], "{users}");
+        }
     }
 
     #[test]
