@@ -37,7 +37,11 @@ impl Node {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
             .expect("new network and mount namespaces");
         let none: Option<&str> = None;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("a private mount table");
+        // Nothing reaches the machine; inside, mounts are shared, as systemd leaves them on a node and the kubelet
+        // wants them.
+        for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+            mount(none, "/", none, MsFlags::MS_REC | propagation, none).expect("a mount table of its own");
+        }
         let node = Self {
             dir: tempfile::Builder::new().prefix("corten-node-").tempdir().expect("a directory for the node"),
             programs,
