@@ -188,7 +188,7 @@ mod tests {
         let (bind, pin) = (PathBuf::from("/run/c"), PathBuf::from("/run/c/netns/a"));
         assert_eq!(points("3 2 0:5 /c /run/c rw - tmpfs t rw"), [bind, pin.clone()]);
         for users in ["3 2 0:9 / /run/c rw - tmpfs t rw", "3 2 8:1 /data /run/c rw - ext4 d rw"] {
-            assert_eq!(points(users), [pin.clone()], "{users}");
+            assert_eq!(points(users), std::slice::from_ref(&pin), "{users}");
         }
     }
 
