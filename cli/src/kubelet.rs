@@ -32,6 +32,7 @@ pub struct Pod {
 #[serde(default, rename_all = "camelCase")]
 pub struct Metadata {
     pub name: String,
+    pub uid: String,
     pub namespace: String,
     pub deletion_timestamp: Option<String>,
 }

@@ -33,6 +33,11 @@ impl Manifest {
     pub fn file_name(&self) -> String {
         format!("{}_{}.json", self.namespace, self.name)
     }
+
+    /// Content of that file.
+    pub fn file_content(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(&self.document).expect("what was parsed as JSON can be written as JSON")
+    }
 }
 
 /// Every Pod of a YAML stream or JSON document; `from` names it in errors.

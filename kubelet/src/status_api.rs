@@ -15,6 +15,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// File name of the socket inside the state directory.
 pub const SOCKET: &str = "kubelet.sock";
@@ -33,13 +34,29 @@ pub struct ManifestList {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub file: String,
+    /// [`content_sha256`] of the content that `pod`, `uid` and `error` speak of; empty when it could not be read. Who has
+    /// just written the file knows by it that the kubelet has seen it.
+    #[serde(default)]
+    pub content_sha256: String,
     /// `NAMESPACE/NAME` (the static pod's name) of the Pod this file runs: of the last good version when `error` is set
     /// and there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// `metadata.uid` of that Pod, as in `GET /pods`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
     /// Why the present content of the file is not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// 64 hex digits.
+pub fn content_sha256(content: &[u8]) -> String {
+    use std::fmt::Write;
+    Sha256::digest(content).iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// The name in the manifest of a static pod: its name without the node's.

@@ -8,6 +8,7 @@ use std::{fs, os::unix::fs::symlink};
 use anyhow::{Context, Result, bail};
 use corten_cri_api::corten_v1;
 use corten_images::demo;
+use corten_kubelet::status_api;
 
 use crate::cmd::image;
 use crate::cri::{Cri, block_on, need_root, told};
@@ -242,7 +243,7 @@ async fn import_demo(instance: &Instance, cri: &mut Cri) -> Result<()> {
 /// Puts a manifest where the kubelet sees it. One that is there already is not touched: its pod goes on.
 fn place(instance: &Instance, pod: &Manifest) -> Result<()> {
     let file = instance.manifests().join(pod.file_name());
-    let text = serde_json::to_vec_pretty(&pod.document)?;
+    let text = pod.file_content();
     if fs::read(&file).is_ok_and(|now| now == text) {
         return Ok(());
     }
@@ -260,14 +261,18 @@ async fn wait(
 ) -> Result<Option<Vec<Pod>>> {
     let mut finished: Vec<Option<Pod>> = vec![None; wanted.len()];
     loop {
+        let seen = kubelet::manifests(instance).await?.items;
         let pods = kubelet::pods(instance).await?;
-        let mut open = Vec::new();
+        let (mut open, mut refused) = (Vec::new(), Vec::new());
         for (manifest, finished) in
             wanted.iter().zip(&mut finished).filter(|(_, finished)| finished.is_none())
         {
-            let pod =
-                pods.iter().find(|pod| is_of(pod, manifest) && pod.metadata.deletion_timestamp.is_none());
-            match pod {
+            let seen = seen.iter().find(|file| is_of(file, manifest));
+            if let Some(error) = seen.and_then(|file| file.error.as_ref()) {
+                refused.push(format!("{}/{}: {error}", manifest.namespace, manifest.name));
+            }
+            let uid = seen.filter(|file| file.error.is_none()).and_then(|file| file.uid.as_ref());
+            match pods.iter().find(|pod| Some(&pod.metadata.uid) == uid) {
                 Some(pod) if pod.is_ready() || pod.status.phase == "Succeeded" => {
                     screen.ok("pod", &summary(pod), Some(started.elapsed()));
                     *finished = Some(pod.clone());
@@ -283,7 +288,6 @@ async fn wait(
             ("pod".to_string(), state)
         });
         screen.live(&lines.collect::<Vec<_>>());
-        let refused = refusals(instance, wanted).await?;
         let failed = open.iter().any(|(_, pod)| pod.is_some_and(|p| p.status.phase == "Failed"));
         if !refused.is_empty() || failed || started.elapsed() > limit {
             for reason in &refused {
@@ -298,22 +302,14 @@ async fn wait(
     }
 }
 
-fn is_of(pod: &Pod, manifest: &Manifest) -> bool {
-    pod.metadata.namespace == manifest.namespace && pod.manifest_name() == manifest.name
+/// Whether the kubelet has read this manifest as it is now: what it says of an earlier content of the file is old news.
+fn is_of(file: &status_api::Manifest, manifest: &Manifest) -> bool {
+    file.file.rsplit('/').next() == Some(manifest.file_name().as_str())
+        && file.content_sha256 == status_api::content_sha256(&manifest.file_content())
 }
 
 fn summary(pod: &Pod) -> String {
     format!("{}  {}  {}", pod.manifest_name(), pod.ip(), pod.readiness())
-}
-
-/// What the kubelet refuses in the manifests of this run.
-async fn refusals(instance: &Instance, wanted: &[Manifest]) -> Result<Vec<String>> {
-    let list = kubelet::manifests(instance).await?;
-    let ours = |file: &str| {
-        wanted.iter().find(|pod| file == pod.file_name() || file.ends_with(&format!("/{}", pod.file_name())))
-    };
-    let refused = list.items.iter().filter_map(|m| Some((ours(&m.file)?, m.error.as_ref()?)));
-    Ok(refused.map(|(pod, error)| format!("{}/{}: {error}", pod.namespace, pod.name)).collect())
 }
 
 /// Why the pods in `open` are not Ready.

@@ -19,7 +19,7 @@ use super::{MAX_BYTES, ManifestError, read};
 use crate::clock::now;
 use crate::errno_name;
 use crate::pod::full_name;
-use crate::status_api::Manifest;
+use crate::status_api::{Manifest, content_sha256};
 
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {}: {errno}", dir.display(), errno = errno_name(source))]
@@ -34,6 +34,7 @@ pub struct SourceError {
 struct Entry {
     pod: Option<Arc<Pod>>,
     error: Option<ManifestError>,
+    content_sha256: String,
 }
 
 /// What the directory holds. Pure: told of each file's content, it says which Pods should run.
@@ -43,12 +44,13 @@ pub struct Files {
 }
 
 impl Files {
-    fn set(&mut self, file: PathBuf, content: Result<Arc<Pod>, ManifestError>) {
+    fn set(&mut self, file: PathBuf, content_sha256: String, content: Result<Arc<Pod>, ManifestError>) {
         let entry = self.entries.entry(file).or_default();
+        entry.content_sha256 = content_sha256;
         match content {
             // The same content read again is the same Pod: `config.seen` must not change under it.
             Ok(pod) if entry.pod.as_ref().is_some_and(|old| same_pod(old, &pod)) => entry.error = None,
-            Ok(pod) => *entry = Entry { pod: Some(pod), error: None },
+            Ok(pod) => (entry.pod, entry.error) = (Some(pod), None),
             Err(error) => entry.error = Some(error),
         }
     }
@@ -76,8 +78,10 @@ impl Files {
                 _ => None,
             };
             let error = entry.error.as_ref().map(ToString::to_string).or(taken.clone());
-            let pod = if taken.is_some() { None } else { name };
-            list.push(Manifest { file: file.display().to_string(), pod, error });
+            let uid = entry.pod.as_ref().and_then(|pod| pod.metadata.uid.clone());
+            let (pod, uid) = if taken.is_some() { (None, None) } else { (name, uid) };
+            let content_sha256 = entry.content_sha256.clone();
+            list.push(Manifest { file: file.display().to_string(), content_sha256, pod, uid, error });
         }
         list
     }
@@ -169,9 +173,10 @@ impl Source {
             Err(ManifestError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 self.files.entries.remove(file);
             }
-            Err(error) => self.files.set(file.to_owned(), Err(error)),
+            Err(error) => self.files.set(file.to_owned(), String::new(), Err(error)),
             Ok(bytes) => {
-                self.files.set(file.to_owned(), read(&bytes, file, &self.node_name, now()));
+                let pod = read(&bytes, file, &self.node_name, now());
+                self.files.set(file.to_owned(), content_sha256(&bytes), pod);
             }
         }
     }
@@ -298,6 +303,10 @@ mod tests {
         std::fs::write(dir.path().join("a.yaml"), pod("a").replace("image", "imag")).expect("edit");
         source.changed().await.expect("change");
         assert_eq!(source.files().pods()["default/a-n"].metadata.uid, uid);
+        let listed = source.files().list().remove(0);
+        assert_eq!((&listed.uid, listed.error.is_some()), (&uid, true));
+        let content = std::fs::read(dir.path().join("a.yaml")).expect("read");
+        assert_eq!(listed.content_sha256, content_sha256(&content), "of the bad edit, not of the good pod");
         let list = source.files().list();
         assert!(
             list[0].error.as_deref().is_some_and(|e| e.contains("spec.containers[0].imag: unknown field")),
