@@ -1,4 +1,5 @@
 //! corten-cri: parse, call, exit.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
 //! Command line of the kubelet: parses, runs, turns the result into an exit code.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

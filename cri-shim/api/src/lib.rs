@@ -1,4 +1,5 @@
-//! CRI v1 messages, client and server stubs, generated from `proto/runtime.proto`, and how to reach a CRI socket.
+//! CRI v1 messages, client and server stubs, generated from `proto/runtime.proto`, and those of `proto/corten.proto`.
+#![forbid(unsafe_code)]
 
 /// Package `runtime.v1`.
 #[allow(clippy::all, clippy::pedantic, rust_2018_idioms)]
