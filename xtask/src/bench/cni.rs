@@ -4,10 +4,8 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
 
-use super::sample::Samples;
-use super::{Report, Unit};
+use super::{Report, measured};
 use crate::project::{cargo, release_dir, target};
 use crate::{packages, run};
 
@@ -19,19 +17,6 @@ pub struct Args {
     /// Containers per contender that are timed
     #[arg(long, default_value_t = 40)]
     rounds: usize,
-}
-
-#[derive(Deserialize)]
-struct Measured {
-    rows: Vec<Row>,
-    notes: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    what: String,
-    unit: Unit,
-    samples: Vec<Samples>,
 }
 
 pub fn bench(args: &Args) -> Result<Report> {
@@ -51,14 +36,5 @@ pub fn bench(args: &Args) -> Result<Report> {
     run::check(&mut build).context("cannot build corten-cni and cni-bench")?;
     let mut bench = Command::new(release_dir().join("examples/cni-bench"));
     bench.arg(release_dir().join("corten-cni")).arg(args.rounds.to_string());
-    let printed = run::output(&mut bench)?;
-    let measured: Measured = serde_json::from_str(&printed).context("cni-bench printed no samples")?;
-    let mut report = Report::new("bench cni");
-    for row in measured.rows {
-        report.row(row.what, row.unit, &row.samples);
-    }
-    for note in measured.notes {
-        report.note(note);
-    }
-    Ok(report)
+    measured::by("bench cni", &mut bench)
 }

@@ -4,6 +4,7 @@
 //! between its cases, and what it prints first are ratios.
 
 mod cni;
+mod measured;
 mod oci;
 mod pod;
 mod report;

@@ -4,10 +4,8 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
 
-use super::sample::Samples;
-use super::{Report, Unit};
+use super::{Report, measured};
 use crate::project::{cargo, release_dir, target};
 use crate::{build, images, packages, run};
 
@@ -23,19 +21,6 @@ pub struct Args {
     /// Milliseconds between operations
     #[arg(long, default_value_t = 40)]
     gap_ms: u64,
-}
-
-#[derive(Deserialize)]
-struct Measured {
-    rows: Vec<Row>,
-    notes: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    what: String,
-    unit: Unit,
-    samples: Vec<Samples>,
 }
 
 pub fn bench(args: &Args) -> Result<Report> {
@@ -57,14 +42,5 @@ pub fn bench(args: &Args) -> Result<Report> {
     let mut bench = Command::new(release_dir().join("pod-bench"));
     bench.args(["--rounds", &args.rounds.to_string(), "--gap-ms", &args.gap_ms.to_string()]);
     bench.env("CORTEN_TEST_PROGRAMS", release_dir());
-    let printed = run::output(&mut bench)?;
-    let measured: Measured = serde_json::from_str(&printed).context("pod-bench printed no samples")?;
-    let mut report = Report::new("bench pod");
-    for row in measured.rows {
-        report.row(row.what, row.unit, &row.samples);
-    }
-    for note in measured.notes {
-        report.note(note);
-    }
-    Ok(report)
+    measured::by("bench pod", &mut bench)
 }

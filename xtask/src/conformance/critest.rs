@@ -41,7 +41,8 @@ pub struct Args {
 pub fn conformance(args: &Args) -> Result<ExitCode> {
     packages::ensure()?;
     let programs = if let Some(dir) = &args.programs {
-        dir.clone()
+        // The node's plugin directory holds links to them: a relative path would dangle there.
+        dir.canonicalize().with_context(|| format!("--programs {}", dir.display()))?
     } else {
         build::release()?;
         release_dir()
