@@ -132,11 +132,11 @@ fn a_failing_step_undoes_the_ones_before() {
 }
 
 #[test]
-fn a_full_disk_is_named_and_leaves_nothing() {
+fn a_data_directory_that_cannot_be_made_is_named_and_leaves_nothing() {
     let host = Host::new();
     let pod = host.pod("pod-1");
-    let full = json!({"ipam": {"dataDir": "/dev/full/data"}});
-    let config = host.network("1.0.0", full);
+    let impossible = json!({"ipam": {"dataDir": "/dev/full/data"}});
+    let config = host.network("1.0.0", impossible);
     host.call("bridge", "ADD", &pod, &config).error(5, "/dev/full/data/net: ENOTDIR");
     assert_eq!(host.traces(), [] as [&str; 0]);
 }
