@@ -1,0 +1,1 @@
+//! Maps of the tc programs: local endpoints, nodes, configuration, counters, drop events.

@@ -1,0 +1,1 @@
+//! Maps of the cgroup programs: services, backends, affinity, reverse translation.

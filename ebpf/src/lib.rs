@@ -1,0 +1,7 @@
+//! The loader of the fast path: the committed kernel object, its maps as typed tables, attaching, pinning.
+//!
+//! The kernel programs are in `programs/`, a workspace of its own, built by `cargo xtask ebpf build`. [`datapath`]
+//! loads the tc programs, [`socket`] the cgroup programs; neither knows where entries come from.
+
+pub mod datapath;
+pub mod socket;

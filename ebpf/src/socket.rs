@@ -1,0 +1,1 @@
+//! The cgroup programs that translate Services at connect, send and receive.

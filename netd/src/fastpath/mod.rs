@@ -1,0 +1,1 @@
+//! The eBPF fast path: endpoints and nodes into maps, programs onto devices, and why it is on or off.

@@ -1,0 +1,11 @@
+//! The network daemon of a node: overlay (flannel's vxlan and host-gw), Services, and the eBPF fast path.
+//!
+//! Every part is a level-triggered reconciler: a [`source`] says what should be, netlink and BPF maps say what is, and
+//! the difference is applied; notifications only wake it. Deciding is pure and apart from doing.
+#![forbid(unsafe_code)]
+
+pub mod fastpath;
+pub mod node;
+pub mod overlay;
+pub mod services;
+pub mod source;

@@ -1,0 +1,4 @@
+//! `corten-netd`.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The overlay: tunnel devices, neighbours, forwarding entries, routes and masquerade rules.

@@ -1,0 +1,1 @@
+//! Where the list of nodes comes from: a file, an apiserver, etcd.
