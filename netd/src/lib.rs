@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fastpath;
+pub mod net_conf;
 pub mod node;
 pub mod overlay;
 pub mod services;

@@ -6,10 +6,17 @@ use corten_netlink::route::Mac;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
 /// One value per address family; a family that the cluster does not use is `None`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dual<V4, V6> {
     pub v4: Option<V4>,
     pub v6: Option<V6>,
+}
+
+impl<V4, V6> Default for Dual<V4, V6> {
+    /// Neither.
+    fn default() -> Self {
+        Self { v4: None, v6: None }
+    }
 }
 
 /// The ranges that a node's pods have their addresses from, network addresses without host bits.
