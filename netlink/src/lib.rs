@@ -1,7 +1,7 @@
 //! Route and nf_tables messages, and the one synchronous socket they travel on.
 //!
 //! Encoding and decoding ([`message`], [`route`], [`nft`], [`conntrack`]) are pure: bytes in, bytes out. Only
-//! [`Socket`] makes system calls. A socket belongs to the network namespace it was opened in, for its whole life.
+//! [`Socket`] and [`Notifications`] make system calls. A socket belongs to the network namespace it was opened in, for its whole life.
 //! This crate knows nothing of CNI, pods or bridges of a particular name.
 //!
 //! Messages are written by hand rather than with netlink-packet-route: nf_tables has no crate that is neither C nor
@@ -13,10 +13,12 @@ pub mod conntrack;
 mod error;
 pub mod message;
 pub mod nft;
+mod notify;
 pub mod route;
 mod socket;
 
 pub use cidr::{Cidr, CidrError};
 pub use error::NetlinkError;
 pub use message::Message;
+pub use notify::{Event, Notifications, RouteGroup};
 pub use socket::{Protocol, Reply, Socket};

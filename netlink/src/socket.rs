@@ -4,8 +4,8 @@
 
 use std::io;
 
-use netlink_sys::Socket as RawSocket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{Socket as RawSocket, SocketAddr};
 use nix::errno::Errno;
 
 use crate::error::NetlinkError;
@@ -16,6 +16,9 @@ const RECEIVE_BYTES: usize = 32 * 1024;
 /// Replies of one request, all datagrams together: a nf_tables chain with some 100,000 rules.
 const DUMP_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 const DUMP_TRIES: u32 = 32;
+/// Messages in one send: were all of them refused, the refusals still fit into the default receive queue (208 KiB, of
+/// which each takes about 1 KiB).
+const SEND_MESSAGES: usize = 128;
 
 const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
 const NLMSG_DONE: u16 = libc::NLMSG_DONE as u16;
@@ -77,34 +80,69 @@ impl Socket {
         Ok(Self { raw, sequence: 0, buffer: vec![0; RECEIVE_BYTES] })
     }
 
-    /// Sends all requests in one call and takes all acknowledgements. The kernel goes on after a refused one; the
-    /// first refusal is returned.
+    /// The number that notifications of changes made through this socket carry as their sender.
+    pub fn port(&mut self) -> Result<u32, NetlinkError> {
+        let mut address = SocketAddr::new(0, 0);
+        let asked = self.raw.get_address(&mut address).and_then(|()| match address.port_number() {
+            0 => self.raw.bind_auto().map(|bound| bound.port_number()),
+            port => Ok(port),
+        });
+        asked.map_err(|source| io_error("ask for the netlink socket's port".into(), source))
+    }
+
+    /// Sends all requests and takes all acknowledgements. The kernel goes on after a refused one; the first refusal
+    /// is returned.
     pub fn transact(&mut self, requests: Vec<Message>) -> Result<(), NetlinkError> {
-        let first = self.sequence.wrapping_add(1);
-        let what: Vec<String> = requests.iter().map(|m| m.what().to_owned()).collect();
-        let mut bytes = Vec::with_capacity(requests.len() * 128);
-        for request in requests {
-            self.sequence = self.sequence.wrapping_add(1);
-            bytes.extend(request.sealed(self.sequence, true));
+        self.transact_all(requests)?.into_iter().next().map_or(Ok(()), |(_, refusal)| Err(refusal))
+    }
+
+    /// Sends all requests, many in one call, and returns the refused ones by their place.
+    ///
+    /// # Errors
+    /// Only when the socket itself failed; how many of the requests were done is then unknown.
+    pub fn transact_all(
+        &mut self,
+        requests: Vec<Message>,
+    ) -> Result<Vec<(usize, NetlinkError)>, NetlinkError> {
+        let mut refused = Vec::new();
+        let mut requests = requests.into_iter().enumerate().peekable();
+        while requests.peek().is_some() {
+            self.transact_some(requests.by_ref().take(SEND_MESSAGES), &mut refused)?;
         }
-        let describe = || what.join("; ");
+        Ok(refused)
+    }
+
+    /// One send. Refusals come for any message, but only the last one asks for an acknowledgement: the kernel answers
+    /// in order, so then all are done.
+    fn transact_some(
+        &mut self,
+        requests: impl Iterator<Item = (usize, Message)>,
+        refused: &mut Vec<(usize, NetlinkError)>,
+    ) -> Result<(), NetlinkError> {
+        let mut requests = requests.peekable();
+        let first = self.sequence.wrapping_add(1);
+        let (mut what, mut bytes) = (Vec::new(), Vec::new());
+        while let Some((place, request)) = requests.next() {
+            what.push((place, request.what().to_owned()));
+            self.sequence = self.sequence.wrapping_add(1);
+            bytes.extend(request.sealed(self.sequence, requests.peek().is_none()));
+        }
+        let last = self.sequence;
+        let describe = || what.iter().map(|(_, what)| what.as_str()).collect::<Vec<_>>().join("; ");
         self.send(&bytes, describe)?;
-        let mut refusal = None;
-        let mut open = what.len();
-        while open > 0 {
+        loop {
             for (sequence, _, answer) in self.receive(0, describe)?.unwrap_or_default() {
-                let Some(what) = what.get(sequence.wrapping_sub(first) as usize) else { continue };
-                match answer {
-                    Answer::Acknowledged => open -= 1,
-                    Answer::Refused(errno, detail) => {
-                        open -= 1;
-                        refusal.get_or_insert(NetlinkError::Refused { what: what.clone(), errno, detail });
-                    }
-                    Answer::Done | Answer::Data(_) => {}
+                let Some((place, what)) = what.get(sequence.wrapping_sub(first) as usize) else { continue };
+                if let Answer::Refused(errno, detail) = answer {
+                    refused.push((*place, NetlinkError::Refused { what: what.clone(), errno, detail }));
+                } else if !matches!(answer, Answer::Acknowledged) {
+                    continue;
+                }
+                if sequence == last {
+                    return Ok(());
                 }
             }
         }
-        refusal.map_or(Ok(()), Err)
     }
 
     /// A request that is answered by one message.

@@ -10,6 +10,9 @@ const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
 const VERDICT_CHAIN: u16 = 2;
 const REG_VERDICT: u32 = 0;
+const MASQ_FLAGS: u16 = 1;
+/// NF_NAT_RANGE_PROTO_RANDOM_FULLY.
+const NAT_PROTO_RANDOM_FULLY: u32 = 1 << 4;
 /// Find the type of the destination address: NFTA_FIB_F_DADDR, NFT_FIB_RESULT_ADDRTYPE.
 const FIB_DESTINATION: u32 = 2;
 const FIB_ADDRESS_TYPE: u32 = 3;
@@ -105,6 +108,10 @@ pub enum Expression {
         port: Option<Register>,
     },
     Masquerade,
+    /// To a port drawn at random, so that two flows seldom want the same (`fully-random`).
+    MasqueradeFullyRandom,
+    /// The packet makes no conntrack entry.
+    Notrack,
     /// To this host, at the port in the register.
     Redirect {
         port: Option<Register>,
@@ -138,7 +145,8 @@ impl Expression {
             Self::Lookup { .. } => "lookup",
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
             Self::Nat { .. } => "nat",
-            Self::Masquerade => "masq",
+            Self::Masquerade | Self::MasqueradeFullyRandom => "masq",
+            Self::Notrack => "notrack",
             Self::Redirect { .. } => "redir",
             Self::Counter { .. } => "counter",
         }
@@ -183,7 +191,8 @@ impl Expression {
                 let m = address.iter().fold(m, |m, r| m.be32(3, *r as u32));
                 port.iter().fold(m, |m, r| m.be32(5, *r as u32))
             }
-            Self::Masquerade => m,
+            Self::Masquerade | Self::Notrack => m,
+            Self::MasqueradeFullyRandom => m.be32(MASQ_FLAGS, NAT_PROTO_RANDOM_FULLY),
             Self::Redirect { port } => port.iter().fold(m, |m, r| m.be32(1, *r as u32)),
             Self::Counter { packets, bytes } => {
                 m.attribute(1, &bytes.to_be_bytes()).attribute(2, &packets.to_be_bytes())
@@ -232,7 +241,12 @@ impl Expression {
                 address: register(3),
                 port: register(5),
             },
-            "masq" => Self::Masquerade,
+            "masq" => match data.be32(MASQ_FLAGS).unwrap_or_default() {
+                0 => Self::Masquerade,
+                NAT_PROTO_RANDOM_FULLY => Self::MasqueradeFullyRandom,
+                _ => return None,
+            },
+            "notrack" => Self::Notrack,
             "redir" => Self::Redirect { port: register(1) },
             "counter" => Self::Counter { bytes: data.be64(1)?, packets: data.be64(2)? },
             _ => return None,
@@ -358,6 +372,8 @@ mod tests {
                 port: Some(Two),
             },
             Expression::Masquerade,
+            Expression::MasqueradeFullyRandom,
+            Expression::Notrack,
             Expression::Redirect { port: Some(One) },
             Expression::Counter { packets: 3, bytes: 1 << 40 },
         ];

@@ -6,6 +6,7 @@ use crate::cidr::Cidr;
 use crate::message::{Attributes, Message};
 
 const INFO_LEN: usize = 8;
+const IFA_TARGET_NETNSID: u16 = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
@@ -35,6 +36,21 @@ impl Address {
         self.flags & libc::IFA_F_TENTATIVE != 0
     }
 
+    /// Not to be used for new connections: its preferred lifetime is over.
+    pub fn deprecated(&self) -> bool {
+        self.flags & libc::IFA_F_DEPRECATED != 0
+    }
+
+    /// Made up by IPv6 privacy extensions, for a while.
+    pub fn temporary(&self) -> bool {
+        !self.cidr.is_ipv4() && self.flags & libc::IFA_F_TEMPORARY != 0
+    }
+
+    /// IPv4: not the first address of its network on this link.
+    pub fn secondary(&self) -> bool {
+        self.cidr.is_ipv4() && self.flags & libc::IFA_F_SECONDARY != 0
+    }
+
     /// Somebody else on the link has the address.
     pub fn duplicate(&self) -> bool {
         self.flags & libc::IFA_F_DADFAILED != 0
@@ -54,6 +70,16 @@ fn family(address: IpAddr) -> i32 {
 pub fn list(index: u32) -> Message {
     let what = format!("list addresses of link {index}");
     Message::new(what, libc::RTM_GETADDR, libc::NLM_F_DUMP, &info(libc::AF_UNSPEC, 0, index))
+}
+
+/// Of every link.
+pub fn list_all() -> Message {
+    Message::new("list addresses", libc::RTM_GETADDR, libc::NLM_F_DUMP, &info(libc::AF_UNSPEC, 0, 0))
+}
+
+/// Of every link of the namespace that has this number here.
+pub fn list_in(netns: u32) -> Message {
+    list_all().u32(IFA_TARGET_NETNSID, netns)
 }
 
 /// EEXIST when the link has it already. IPv4 gets the network's broadcast address, as iproute2's `brd +`.

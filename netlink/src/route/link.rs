@@ -4,18 +4,24 @@ use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::str::FromStr;
 
+use super::vxlan::Vxlan;
 use crate::message::{Attributes, Message};
 
-const INFO_LEN: usize = 16;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(super) const INFO_LEN: usize = 16;
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_TARGET_NETNSID: u16 = 46;
+/// IPv6 addresses of a link are those entered, none is generated.
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_INET_CONF: u16 = 1;
 /// Leave the statistics out of a reply: they are most of it.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
-const IFF_UP: u32 = libc::IFF_UP as u32;
+pub(super) const IFF_UP: u32 = libc::IFF_UP as u32;
 const IFF_PROMISC: u32 = libc::IFF_PROMISC as u32;
 
 /// RFC 2863 state "up": the link carries traffic.
@@ -26,7 +32,7 @@ pub const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
 pub const IPV4_DEVCONF_ROUTE_LOCALNET: u16 = 26;
 
 /// An Ethernet address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mac(pub [u8; 6]);
 
 impl fmt::Display for Mac {
@@ -68,6 +74,10 @@ pub struct Link {
     pub master: Option<u32>,
     /// A veth's peer: an index in the peer's own namespace.
     pub peer: Option<u32>,
+    /// The number, in the namespace that was asked, of the namespace the peer is in; `None`: the same one.
+    pub peer_netns: Option<u32>,
+    /// Of a vxlan device.
+    pub vxlan: Option<Vxlan>,
     /// How many users asked for promiscuous mode.
     pub promiscuity: u32,
 }
@@ -76,22 +86,27 @@ impl Link {
     pub fn decode(body: &[u8]) -> Option<Self> {
         let attributes = Attributes::after(body, INFO_LEN)?;
         let flags = u32::from_ne_bytes(body[8..12].try_into().ok()?);
+        let kind = attributes.nested(libc::IFLA_LINKINFO).and_then(|i| i.string(IFLA_INFO_KIND));
+        let data = || attributes.nested(libc::IFLA_LINKINFO)?.nested(IFLA_INFO_DATA);
+        let is_vxlan = kind.as_deref() == Some("vxlan");
         Some(Self {
             index: u32::from_ne_bytes(body[4..8].try_into().ok()?),
             name: attributes.string(libc::IFLA_IFNAME)?,
-            kind: attributes.nested(libc::IFLA_LINKINFO).and_then(|i| i.string(IFLA_INFO_KIND)),
+            kind,
             mac: attributes.get(libc::IFLA_ADDRESS).and_then(|b| b.try_into().ok()).map(Mac),
             mtu: attributes.u32(libc::IFLA_MTU).unwrap_or_default(),
             up: flags & IFF_UP != 0,
             oper_state: attributes.u8(libc::IFLA_OPERSTATE).unwrap_or_default(),
             master: attributes.u32(libc::IFLA_MASTER),
             peer: attributes.u32(libc::IFLA_LINK),
+            peer_netns: attributes.u32(IFLA_LINK_NETNSID),
+            vxlan: if is_vxlan { data().and_then(|data| Vxlan::decode(&data)) } else { None },
             promiscuity: attributes.u32(libc::IFLA_PROMISCUITY).unwrap_or_default(),
         })
     }
 }
 
-fn info(family: u8, index: u32, flags: u32, change: u32) -> [u8; INFO_LEN] {
+pub(super) fn info(family: u8, index: u32, flags: u32, change: u32) -> [u8; INFO_LEN] {
     let mut body = [0; INFO_LEN];
     body[0] = family;
     body[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -114,6 +129,11 @@ pub fn get_by_index(index: u32) -> Message {
 pub fn list() -> Message {
     Message::new("list links", libc::RTM_GETLINK, libc::NLM_F_DUMP, &info(0, 0, 0, 0))
         .u32(libc::IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+}
+
+/// The links of the namespace that has this number here.
+pub fn list_in(netns: u32) -> Message {
+    list().u32(IFLA_TARGET_NETNSID, netns)
 }
 
 /// A bridge, up. EEXIST when the name is taken. `mtu` 0 leaves the kernel's default.
@@ -190,6 +210,9 @@ pub struct LinkChange {
     pub master: Option<u32>,
     /// Settings of net.ipv4.conf.<link>, by their IPV4_DEVCONF number: no /proc/sys needed.
     pub ipv4_conf: Vec<(u16, u32)>,
+    /// IPv6 makes no link-local address by itself. In a request before the one that brings the link up: the kernel
+    /// takes the flags of a request first (do_setlink()).
+    pub no_generated_ipv6: bool,
 }
 
 pub fn set(index: u32, change: &LinkChange) -> Message {
@@ -211,16 +234,25 @@ pub fn set(index: u32, change: &LinkChange) -> Message {
     if let Some(master) = change.master {
         message = message.u32(libc::IFLA_MASTER, master);
     }
-    if !change.ipv4_conf.is_empty() {
-        message = message.nest(libc::IFLA_AF_SPEC, |m| {
-            m.nest(libc::AF_INET as u16, |m| {
-                m.nest(IFLA_INET_CONF, |m| {
-                    change.ipv4_conf.iter().fold(m, |m, (key, value)| m.u32(*key, *value))
-                })
-            })
-        });
+    if !change.ipv4_conf.is_empty() || change.no_generated_ipv6 {
+        message = message.nest(libc::IFLA_AF_SPEC, |m| set_families(m, change));
     }
     message
+}
+
+fn set_families(m: Message, change: &LinkChange) -> Message {
+    let m = if change.ipv4_conf.is_empty() {
+        m
+    } else {
+        m.nest(libc::AF_INET as u16, |m| {
+            m.nest(IFLA_INET_CONF, |m| change.ipv4_conf.iter().fold(m, |m, (key, value)| m.u32(*key, *value)))
+        })
+    };
+    if change.no_generated_ipv6 {
+        m.nest(libc::AF_INET6 as u16, |m| m.attribute(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]))
+    } else {
+        m
+    }
 }
 
 /// Settings of a link as a port of its bridge.
