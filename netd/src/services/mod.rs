@@ -1,1 +1,7 @@
-//! Services: which addresses stand for which backends, in nf_tables and in the maps of the socket programs.
+//! Services on this node: from Service and EndpointSlice objects to what a connection to a ClusterIP meets.
+//!
+//! [`object`] reads, [`endpoint`] chooses, [`model`] says what every frontend answers: all pure.
+
+pub mod endpoint;
+pub mod model;
+pub mod object;
