@@ -1,5 +1,6 @@
 //! Expressions: what a rule does, step by step, on 16-byte registers.
 
+use super::survey::Reading;
 use crate::message::{Attributes, Message};
 
 const LIST_ELEM: u16 = 1;
@@ -262,6 +263,33 @@ pub(super) fn decode_list(list: Attributes<'_>) -> Option<Vec<Expression>> {
         Expression::decode(&element.string(EXPR_NAME)?, &data)
     })
     .collect()
+}
+
+/// The expressions of a rule, each read as far as it can be.
+pub(super) fn decode_each(list: Attributes<'_>) -> Vec<Reading> {
+    let read = |(_, value): (u16, &[u8])| {
+        let element = Attributes::new(value);
+        let name = element.string(EXPR_NAME).unwrap_or_default();
+        let data = element.nested(EXPR_DATA).unwrap_or(Attributes::new(&[]));
+        if let Some(known) = Expression::decode(&name, &data) {
+            return Reading::Known(known);
+        }
+        // NFTA_{META,CT,PAYLOAD,EXTHDR}_SREG.
+        let source = match name.as_str() {
+            "meta" => Some(3),
+            "ct" => Some(4),
+            "payload" => Some(5),
+            "exthdr" => Some(7),
+            _ => None,
+        };
+        let writes = source.is_some_and(|kind| data.get(kind).is_some());
+        // NFTA_{MATCH,TARGET}_NAME and _INFO.
+        let extension = matches!(name.as_str(), "match" | "target")
+            .then(|| Some((data.string(1)?, data.get(3).unwrap_or_default().to_vec())))
+            .flatten();
+        Reading::Other { name, writes, extension }
+    };
+    list.map(read).collect()
 }
 
 impl Register {

@@ -8,6 +8,7 @@ mod batch;
 mod expression;
 mod matching;
 mod object;
+mod survey;
 mod userdata;
 
 pub use batch::Batch;
@@ -16,6 +17,7 @@ pub use matching::{
     Direction, Transport, address, destination_is_local, destination_port, interface, source_mac,
 };
 pub use object::{BaseChain, Chain, Element, ElementData, Hook, Rule, RuleEntry, Set, SetKind, Table};
+pub use survey::{HookedChain, Reading};
 
 use crate::message::Message;
 use crate::{NetlinkError, Socket};
