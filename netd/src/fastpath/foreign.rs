@@ -343,8 +343,10 @@ impl Walk<'_> {
                 Meaning::Nothing
             }
             Expression::Verdict(verdict) => Meaning::Verdict(verdict),
-            Expression::Counter { .. } => Meaning::Nothing,
-            Expression::Masquerade => Meaning::Effect("masquerades".into()),
+            Expression::Counter { .. } | Expression::Notrack => Meaning::Nothing,
+            Expression::Masquerade | Expression::MasqueradeFullyRandom => {
+                Meaning::Effect("masquerades".into())
+            }
             Expression::Nat { .. } | Expression::Redirect { .. } => Meaning::Effect("translates".into()),
         }
     }
