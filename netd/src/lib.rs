@@ -10,3 +10,4 @@ pub mod node;
 pub mod overlay;
 pub mod services;
 pub mod source;
+pub mod watched;

@@ -43,15 +43,12 @@ pub fn admit(conf: &NetConf, local: Node, previous: Option<&Snapshot>, listed: V
     for node in holders.into_iter().chain(newcomers) {
         let name = node.name.clone();
         let mut leave_out = |why: String| snapshot.left_out.push(LeftOut { node: name.clone(), why });
-        match usable(conf, node, &mut leave_out) {
-            None => {}
-            Some(node) => match taken.conflict(&node) {
-                Some(why) => leave_out(why),
-                None => {
-                    taken.claim(&node);
-                    snapshot.peers.push(node);
-                }
-            },
+        let Some(node) = usable(conf, node, &mut leave_out) else { continue };
+        if let Some(why) = taken.conflict(&node) {
+            leave_out(why);
+        } else {
+            taken.claim(&node);
+            snapshot.peers.push(node);
         }
     }
     snapshot.peers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -61,9 +58,9 @@ pub fn admit(conf: &NetConf, local: Node, previous: Option<&Snapshot>, listed: V
 
 /// `node` with those families alone that it and the network can use; `None` when none is left.
 fn usable(conf: &NetConf, node: Node, leave_out: &mut impl FnMut(String)) -> Option<Node> {
-    let vtep = match (node.backend, &conf.backend) {
-        (Backend::HostGw, BackendConf::HostGw) => None,
-        (Backend::Vxlan { vni, vtep }, BackendConf::Vxlan(ours)) if vni == ours.vni => Some(vtep),
+    match (node.backend, &conf.backend) {
+        (Backend::HostGw, BackendConf::HostGw) => {}
+        (Backend::Vxlan { vni, .. }, BackendConf::Vxlan(ours)) if vni == ours.vni => {}
         (Backend::Vxlan { vni, .. }, BackendConf::Vxlan(ours)) => {
             leave_out(format!("its VNI is {vni}, ours is {}", ours.vni));
             return None;
@@ -76,14 +73,14 @@ fn usable(conf: &NetConf, node: Node, leave_out: &mut impl FnMut(String)) -> Opt
             leave_out(format!("its backend is host-gw, ours is {}", ours.name()));
             return None;
         }
-    };
+    }
     let v4 = conf.networks.v4.map(|network| {
         family(
             "IPv4",
             &node.name,
             node.pod_cidrs.v4.map(|cidr| (cidr, within_v4(network, cidr))),
             node.public_ips.v4,
-            vtep.map(|v| v.v4),
+            Vtep::of(node.backend, |vtep| vtep.v4),
             &network,
         )
     });
@@ -93,7 +90,7 @@ fn usable(conf: &NetConf, node: Node, leave_out: &mut impl FnMut(String)) -> Opt
             &node.name,
             node.pod_cidrs.v6.map(|cidr| (cidr, within_v6(network, cidr))),
             node.public_ips.v6,
-            vtep.map(|v| v.v6),
+            Vtep::of(node.backend, |vtep| vtep.v6),
             &network,
         )
     });
@@ -135,13 +132,31 @@ fn assemble(
     }
 }
 
-/// One family of a node, or what it lacks. `vtep` is `None` when the backend needs none.
+/// The MAC of a tunnel device.
+#[derive(Clone, Copy)]
+enum Vtep {
+    /// host-gw has none.
+    Needless,
+    Missing,
+    Told(Mac),
+}
+
+impl Vtep {
+    fn of(backend: Backend, mac: impl Fn(Dual<Mac, Mac>) -> Option<Mac>) -> Self {
+        match backend {
+            Backend::HostGw => Self::Needless,
+            Backend::Vxlan { vtep, .. } => mac(vtep).map_or(Self::Missing, Self::Told),
+        }
+    }
+}
+
+/// One family of a node, or what it lacks.
 fn family<Net: Display, Address>(
     family: &str,
     node: &str,
     cidr: Option<(Net, bool)>,
     public: Option<Address>,
-    vtep: Option<Option<Mac>>,
+    vtep: Vtep,
     network: &dyn Display,
 ) -> Result<Family<Net, Address>, String> {
     let (cidr, within) = cidr.ok_or_else(|| format!("node {node} has no {family} pod CIDR"))?;
@@ -150,9 +165,9 @@ fn family<Net: Display, Address>(
     }
     let public = public.ok_or_else(|| format!("node {node} has no public {family} address"))?;
     let vtep = match vtep {
-        Some(None) => return Err(format!("node {node} has told no MAC of its {family} tunnel device")),
-        Some(mac) => mac,
-        None => None,
+        Vtep::Missing => return Err(format!("node {node} has told no MAC of its {family} tunnel device")),
+        Vtep::Told(mac) => Some(mac),
+        Vtep::Needless => None,
     };
     Ok(Family { cidr, public, vtep })
 }

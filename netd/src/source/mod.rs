@@ -6,13 +6,16 @@
 //! place, [`admit`], whatever the source.
 
 pub mod admit;
+pub mod file;
+
+use std::path::Path;
 
 use corten_netlink::route::Mac;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::net_conf::{NetConf, NetConfError};
-use crate::node::{Backend, Dual, Node, PublicIps};
+use crate::node::{Backend, Dual, Node, PodCidrs, PublicIps};
 
 /// What a node says of itself before it knows its pod CIDRs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +53,13 @@ pub struct LeftOut {
     pub why: String,
 }
 
-/// See the module's text. Cheap to share: what runs behind it ends when the last handle is dropped.
+/// See the module's text.
 pub trait NodeSource: Send + Sync {
     /// What it is and where it reads, for people: `node list /etc/corten/nodes.yaml`.
     fn name(&self) -> String;
 
-    /// The network's configuration.
-    fn net_conf(&self) -> BoxFuture<'_, Result<NetConf, SourceError>>;
+    /// The network's configuration, read once: flannel's daemon too is restarted when it changes.
+    fn net_conf(&self) -> &NetConf;
 
     /// What is known of this node from before.
     fn remembered(&self) -> BoxFuture<'_, Result<Remembered, SourceError>>;
@@ -65,8 +68,9 @@ pub trait NodeSource: Send + Sync {
     /// Repeated when an address of this node changes. Nothing is changed on this machine.
     fn acquire<'a>(&'a self, announcement: &'a Announcement) -> BoxFuture<'a, Result<Node, SourceError>>;
 
-    /// Snapshots from now on; the first is there. To be called after [`NodeSource::acquire`]. The channel closes when
-    /// this node has lost its place in the network for good (its lease was revoked): the daemon then exits.
+    /// Snapshots from now on; the first is there, and follows [`NodeSource::acquire`], which comes before. The channel
+    /// closes when this node has lost its place in the network for good (its lease was revoked): the daemon then exits.
+    /// Watching ends when the receiver is dropped.
     fn watch(&self) -> BoxFuture<'_, Result<watch::Receiver<Snapshot>, SourceError>>;
 
     /// Says that pods of this node have a network now.
@@ -109,4 +113,54 @@ impl SourceError {
             | SourceError::Exhausted { .. } => false,
         }
     }
+}
+
+/// Reads net-conf.json from a file.
+pub fn read_net_conf(file: &Path) -> Result<NetConf, SourceError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| SourceError::Read { file: file.display().to_string(), error })?;
+    text.parse().map_err(|error| SourceError::NetConf { place: file.display().to_string(), error })
+}
+
+/// This node as it announces itself, with the pod CIDRs that `place` gives it.
+///
+/// # Errors
+/// A family of the network without a pod CIDR (which may come), or one outside the network (which a person must mend).
+pub fn local_node(
+    conf: &NetConf,
+    name: &str,
+    place: &str,
+    cidrs: PodCidrs,
+    announcement: &Announcement,
+) -> Result<Node, SourceError> {
+    const REMEDY: &str =
+        "give it one in the node list, or run the controller manager with --allocate-node-cidrs";
+    let missing = |family| SourceError::NoPodCidr { node: name.to_owned(), family, remedy: REMEDY };
+    let outside = |cidr: String, network: String| SourceError::Invalid {
+        place: place.to_owned(),
+        problem: format!(
+            "pod CIDR {cidr} of node {name} is not inside the network {network} of net-conf; change one of them"
+        ),
+    };
+    let mut pod_cidrs = PodCidrs::default();
+    if let Some(network) = conf.networks.v4 {
+        let cidr = cidrs.v4.ok_or_else(|| missing("IPv4"))?;
+        if !admit::within_v4(network, cidr) {
+            return Err(outside(cidr.to_string(), network.to_string()));
+        }
+        pod_cidrs.v4 = Some(cidr);
+    }
+    if let Some(network) = conf.networks.v6 {
+        let cidr = cidrs.v6.ok_or_else(|| missing("IPv6"))?;
+        if !admit::within_v6(network, cidr) {
+            return Err(outside(cidr.to_string(), network.to_string()));
+        }
+        pod_cidrs.v6 = Some(cidr);
+    }
+    Ok(Node {
+        name: name.to_owned(),
+        pod_cidrs,
+        public_ips: announcement.public_ips,
+        backend: announcement.backend,
+    })
 }
