@@ -4,10 +4,13 @@
 //! the difference is applied; notifications only wake it. Deciding is pure and apart from doing.
 #![forbid(unsafe_code)]
 
+pub mod conflist;
 pub mod fastpath;
 pub mod net_conf;
 pub mod node;
+pub mod options;
 pub mod overlay;
 pub mod services;
 pub mod source;
+pub mod subnet_env;
 pub mod watched;
