@@ -57,7 +57,9 @@ Try:
 Environment, beside CNI's own:
   CORTEN_NETNS_DOOMED=1     on DEL: the caller destroys the network namespace right after, so leave its interface to
                             the kernel (saves some 17 ms)
-  CORTEN_CNI_EXEC_IPAM=1    run host-local from CNI_PATH even though it is built in",
+  CORTEN_CNI_EXEC_IPAM=1    run host-local from CNI_PATH even though it is built in
+  CORTEN_CNI_EXEC_BRIDGE=1  the same for bridge, when flannel delegates to it
+  CORTEN_CNI_ALLOWLIST=FILE the list of sysctls that tuning may write, instead of /etc/cni/tuning/allowlist.conf",
         env!("CARGO_PKG_VERSION"),
         Version::ALL[0].text(),
         Version::LATEST.text(),

@@ -49,11 +49,13 @@ pub struct Error {
     pub code: Code,
     pub msg: String,
     pub details: String,
+    /// Something that was done before the failure could not be undone.
+    pub left_behind: bool,
 }
 
 impl Error {
     pub fn new(code: Code, msg: impl Into<String>) -> Self {
-        Self { code, msg: msg.into(), details: String::new() }
+        Self { code, msg: msg.into(), details: String::new(), left_behind: false }
     }
 
     pub fn config(msg: impl Into<String>) -> Self {
@@ -83,6 +85,7 @@ impl Error {
     #[must_use]
     pub fn and(mut self, others: impl IntoIterator<Item = Error>) -> Self {
         for other in others {
+            self.left_behind = true;
             if !self.details.is_empty() {
                 self.details.push_str("; ");
             }
@@ -158,5 +161,6 @@ mod tests {
             (error.code, error.msg.as_str(), error.details.as_str()),
             (Code::InvalidConfig, "first", "second")
         );
+        assert!(error.left_behind);
     }
 }

@@ -1,4 +1,4 @@
-//! CNI plugins in one multi-call binary: bridge, host-local, loopback, portmap.
+//! CNI plugins in one multi-call binary: bridge, firewall, flannel, host-local, loopback, portmap, tuning.
 //!
 //! A call is one short process: [`command`] picks the plugin by its name, [`skel`] reads and checks what the runtime
 //! said (environment and stdin), one function of [`plugin`] acts, [`command`] prints. Synchronous and single-threaded:
@@ -8,7 +8,9 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+mod delegate;
 pub mod error;
+mod files;
 mod frame;
 pub mod install;
 mod ipam;

@@ -17,6 +17,13 @@ pub fn set(key: &str, value: &str) -> Result<()> {
     Ok(fs::write(&path, value).tried(|| format!("write {value} to {path}"))?)
 }
 
+/// As the kernel prints it, without the line's end.
+pub fn get(key: &str) -> Result<String> {
+    let path = format!("/proc/sys/{key}");
+    let text = fs::read_to_string(&path).tried(|| format!("read {path}"))?;
+    Ok(text.trim_end().to_owned())
+}
+
 /// For settings that are good to have: the kernel may lack IPv6, /proc/sys may be read-only.
 pub fn try_set(key: &str, value: &str) {
     let _ = set(key, value);

@@ -1,9 +1,11 @@
 //! The plugins: a table of functions each, one file each.
 
 pub mod bridge;
+pub mod flannel;
 pub mod host_local;
 pub mod loopback;
 pub mod portmap;
+pub mod tuning;
 
 use serde_json::Value;
 
@@ -26,7 +28,14 @@ pub struct Plugin {
     pub status: fn(&Network) -> Result<()>,
 }
 
-pub static ALL: &[&Plugin] = &[&bridge::PLUGIN, &host_local::PLUGIN, &loopback::PLUGIN, &portmap::PLUGIN];
+pub static ALL: &[&Plugin] = &[
+    &bridge::PLUGIN,
+    &flannel::PLUGIN,
+    &host_local::PLUGIN,
+    &loopback::PLUGIN,
+    &portmap::PLUGIN,
+    &tuning::PLUGIN,
+];
 
 pub fn find(name: &str) -> Option<&'static Plugin> {
     ALL.iter().copied().find(|plugin| plugin.name == name)

@@ -4,8 +4,10 @@
 mod bridge;
 mod differential;
 mod fault;
+mod flannel;
 mod host_local;
 mod loopback;
 mod portmap;
 mod program;
+mod tuning;
 mod world;

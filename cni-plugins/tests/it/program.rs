@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
+const PLUGINS: [&str; 6] = ["bridge", "flannel", "host-local", "loopback", "portmap", "tuning"];
 const PROGRAM: &str = env!("CARGO_BIN_EXE_corten-cni");
 
 fn output(command: &mut Command) -> (Option<i32>, String, String) {
@@ -15,7 +16,17 @@ fn output(command: &mut Command) -> (Option<i32>, String, String) {
 fn help_teaches_and_unknown_arguments_are_refused() {
     let (code, stdout, _) = output(Command::new(PROGRAM).arg("--help"));
     assert_eq!(code, Some(0));
-    for word in ["install", "bridge", "host-local", "loopback", "portmap", "CORTEN_NETNS_DOOMED", "1.1.0"] {
+    for word in [
+        "install",
+        "bridge",
+        "flannel",
+        "host-local",
+        "loopback",
+        "portmap",
+        "tuning",
+        "CORTEN_NETNS_DOOMED",
+        "1.1.0",
+    ] {
         assert!(stdout.contains(word), "{word}");
     }
     let (code, _, stderr) = output(Command::new(PROGRAM).arg("dhcp"));
@@ -29,15 +40,19 @@ fn install_makes_every_plugin_a_name_of_one_file_and_may_be_repeated() {
     let bin = dir.path().join("opt/cni/bin");
     for _ in 0..2 {
         let (code, stdout, stderr) = output(Command::new(PROGRAM).arg("install").arg("--dir").arg(&bin));
-        assert_eq!((code, stdout.lines().count()), (Some(0), 5), "{stderr}");
+        assert_eq!((code, stdout.lines().count()), (Some(0), PLUGINS.len() + 1), "{stderr}");
         let inode = |name: &str| std::fs::metadata(bin.join(name)).expect(name).ino();
-        for name in ["bridge", "host-local", "loopback", "portmap"] {
+        for name in PLUGINS {
             assert_eq!(inode(name), inode("corten-cni"));
             let (code, stdout, _) = output(Command::new(bin.join(name)).env("CNI_COMMAND", "VERSION"));
             assert_eq!(code, Some(0));
             assert!(stdout.contains(r#""supportedVersions":["0.1.0""#), "{stdout}");
         }
-        assert_eq!(std::fs::read_dir(&bin).expect("listed").count(), 5, "nothing temporary is left");
+        assert_eq!(
+            std::fs::read_dir(&bin).expect("listed").count(),
+            PLUGINS.len() + 1,
+            "nothing temporary is left"
+        );
     }
 }
 

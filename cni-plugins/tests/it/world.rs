@@ -130,6 +130,16 @@ impl Host {
         self.dir.path().join("data")
     }
 
+    /// Where flannel records what it rendered.
+    pub fn records(&self) -> PathBuf {
+        self.dir.path().join("records")
+    }
+
+    /// Where tuning keeps what interfaces had before.
+    pub fn backups(&self) -> PathBuf {
+        self.dir.path().join("backups")
+    }
+
     pub fn call(&self, plugin: &str, verb: &str, pod: &Pod, config: &Value) -> Outcome {
         self.call_of(Maker::Corten, plugin, verb, pod, config, &[])
     }
@@ -146,6 +156,19 @@ impl Host {
         Outcome::of(self.spawn(maker, plugin, verb, pod, config, environment))
     }
 
+    /// With a configuration that [`Value`] cannot hold.
+    pub fn call_text(
+        &self,
+        maker: Maker,
+        plugin: &str,
+        verb: &str,
+        pod: &Pod,
+        config: &str,
+        environment: &[(&str, &str)],
+    ) -> Outcome {
+        Outcome::of(self.spawn_text(maker, plugin, verb, pod, config, environment))
+    }
+
     pub fn spawn(
         &self,
         maker: Maker,
@@ -153,6 +176,18 @@ impl Host {
         verb: &str,
         pod: &Pod,
         config: &Value,
+        environment: &[(&str, &str)],
+    ) -> Child {
+        self.spawn_text(maker, plugin, verb, pod, &config.to_string(), environment)
+    }
+
+    fn spawn_text(
+        &self,
+        maker: Maker,
+        plugin: &str,
+        verb: &str,
+        pod: &Pod,
+        config: &str,
         environment: &[(&str, &str)],
     ) -> Child {
         let mut child = maker
@@ -169,17 +204,21 @@ impl Host {
             .spawn()
             .expect("the plugin starts");
         // It may exit before reading everything: then its answer says why.
-        let _ = child.stdin.take().expect("piped").write_all(config.to_string().as_bytes());
+        let _ = child.stdin.take().expect("piped").write_all(config.as_bytes());
         child
     }
 
     /// What attachments leave behind when they should not: links but lo, the bridge and the wire, reserved addresses,
-    /// rules of containers.
+    /// records, rules of containers.
     pub fn traces(&self) -> Vec<String> {
         let links = self.socket().links().expect("listed").into_iter().map(|l| l.name);
         let links = links.filter(|name| !["lo", "cni0", "wire"].contains(&name.as_str()));
         let addresses =
             self.files().into_keys().filter(|name| name.parse::<IpAddr>().is_ok() || name == ".new");
+        let records =
+            [self.records(), self.backups()].into_iter().filter_map(|dir| std::fs::read_dir(dir).ok());
+        let records =
+            records.flatten().map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
         let mut socket = Socket::open(Protocol::Netfilter).expect("a socket");
         let mut rules = Vec::new();
         for (family, table, chain) in [
@@ -193,7 +232,7 @@ impl Host {
             let found = socket.nft_rules(Table { family, name: table }, chain).expect("listed");
             rules.extend(found.into_iter().map(|rule| format!("{chain}: {:?}", rule.comment)));
         }
-        links.chain(addresses).chain(rules).collect()
+        links.chain(addresses).chain(records).chain(rules).collect()
     }
 
     /// The kernel removes links of destroyed namespaces a little later.

@@ -10,6 +10,7 @@ use crate::message::{Attributes, Message};
 pub(super) const INFO_LEN: usize = 16;
 pub(super) const IFLA_INFO_KIND: u16 = 1;
 pub(super) const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_TARGET_NETNSID: u16 = 46;
@@ -23,6 +24,7 @@ const IFLA_INET_CONF: u16 = 1;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 pub(super) const IFF_UP: u32 = libc::IFF_UP as u32;
 const IFF_PROMISC: u32 = libc::IFF_PROMISC as u32;
+const IFF_ALLMULTI: u32 = libc::IFF_ALLMULTI as u32;
 
 /// RFC 2863 state "up": the link carries traffic.
 pub const OPER_UP: u8 = 6;
@@ -80,6 +82,12 @@ pub struct Link {
     pub vxlan: Option<Vxlan>,
     /// How many users asked for promiscuous mode.
     pub promiscuity: u32,
+    /// Receives all multicast.
+    pub all_multicast: bool,
+    /// Of the qdisc, in packets.
+    pub tx_queue_len: u32,
+    /// As a port of a bridge: no frames to other isolated ports.
+    pub isolated: bool,
 }
 
 impl Link {
@@ -102,6 +110,12 @@ impl Link {
             peer_netns: attributes.u32(IFLA_LINK_NETNSID),
             vxlan: if is_vxlan { data().and_then(|data| Vxlan::decode(&data)) } else { None },
             promiscuity: attributes.u32(libc::IFLA_PROMISCUITY).unwrap_or_default(),
+            all_multicast: flags & IFF_ALLMULTI != 0,
+            tx_queue_len: attributes.u32(libc::IFLA_TXQLEN).unwrap_or_default(),
+            isolated: attributes
+                .nested(libc::IFLA_LINKINFO)
+                .and_then(|i| i.nested(IFLA_INFO_SLAVE_DATA)?.u8(IFLA_BRPORT_ISOLATED))
+                .is_some_and(|isolated| isolated != 0),
         })
     }
 }
@@ -204,8 +218,10 @@ pub fn create_veth(veth: &Veth<'_>) -> Message {
 pub struct LinkChange {
     pub up: Option<bool>,
     pub promiscuous: Option<bool>,
+    pub all_multicast: Option<bool>,
     pub mac: Option<Mac>,
     pub mtu: Option<u32>,
+    pub tx_queue_len: Option<u32>,
     /// 0 takes the link out of its master.
     pub master: Option<u32>,
     /// Settings of net.ipv4.conf.<link>, by their IPV4_DEVCONF number: no /proc/sys needed.
@@ -217,7 +233,11 @@ pub struct LinkChange {
 
 pub fn set(index: u32, change: &LinkChange) -> Message {
     let (mut flags, mut mask) = (0, 0);
-    for (wanted, flag) in [(change.up, IFF_UP), (change.promiscuous, IFF_PROMISC)] {
+    for (wanted, flag) in [
+        (change.up, IFF_UP),
+        (change.promiscuous, IFF_PROMISC),
+        (change.all_multicast, IFF_ALLMULTI),
+    ] {
         if let Some(on) = wanted {
             mask |= flag;
             flags |= if on { flag } else { 0 };
@@ -230,6 +250,9 @@ pub fn set(index: u32, change: &LinkChange) -> Message {
     }
     if let Some(mtu) = change.mtu {
         message = message.u32(libc::IFLA_MTU, mtu);
+    }
+    if let Some(length) = change.tx_queue_len {
+        message = message.u32(libc::IFLA_TXQLEN, length);
     }
     if let Some(master) = change.master {
         message = message.u32(libc::IFLA_MASTER, master);
