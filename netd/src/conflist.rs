@@ -23,6 +23,7 @@ pub fn text(subnet_file: &Path, bridge: &str) -> String {
     }
     let list = json!({
         "cniVersion": "1.0.0",
+        "cniVersions": ["1.0.0", "1.1.0"],
         "name": "cbr0",
         "plugins": [flannel, { "type": "portmap", "capabilities": { "portMappings": true } }],
     });

@@ -6,8 +6,11 @@
 
 pub mod conflist;
 pub mod fastpath;
+pub mod http;
+pub mod metrics;
 pub mod net_conf;
 pub mod node;
+pub mod notify;
 pub mod options;
 pub mod overlay;
 pub mod services;
