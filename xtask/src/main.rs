@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod conformance;
 mod down;
+mod ebpf;
 mod images;
 mod packages;
 mod project;
@@ -42,6 +43,7 @@ enum Task {
     Packages(packages::Args),
     Bench(bench::Args),
     Conformance(conformance::Args),
+    Ebpf(ebpf::Args),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Task::Packages(args) => packages::task(&args),
         Task::Bench(args) => bench::task(&args),
         Task::Conformance(args) => conformance::task(&args),
+        Task::Ebpf(args) => ebpf::task(&args),
     };
     match outcome {
         Ok(code) => code,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::project::{cache_dir, cargo, target};
-use crate::{build, images, packages, run, say, tools};
+use crate::{build, ebpf, images, packages, run, say, tools};
 use output::Outcome;
 
 /// Runs all tests: format, lints, unit, integration and end-to-end lanes.
@@ -34,6 +34,9 @@ pub fn task(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     build::ensure_target()?;
     let mut all = Outcome::default();
+    if args.filter.is_none() && args.packages.is_empty() {
+        all.add(ebpf_object());
+    }
     if !args.quick {
         packages::ensure()?;
         if args.filter.is_none() && args.packages.is_empty() {
@@ -63,6 +66,20 @@ pub fn task(args: &Args) -> Result<ExitCode> {
 
 const LINTS: [&str; 8] =
     ["clippy", "--workspace", "--all-targets", "--target", "TARGET", "--quiet", "--", "-Dwarnings"];
+
+/// The committed kernel programs are those of the sources; counts as one test.
+fn ebpf_object() -> Outcome {
+    let start = Instant::now();
+    let mut outcome = Outcome::default();
+    match ebpf::matches_sources() {
+        Ok(manifest) => {
+            say::ok("ebpf", &format!("object matches its sources, {}", manifest.rustc), start.elapsed());
+            outcome.passed = 1;
+        }
+        Err(error) => outcome.failed.push(("ebpf".into(), format!("{error:#}"))),
+    }
+    outcome
+}
 
 /// A check of the tree by a component of the toolchain; counts as one test.
 fn check(name: &str, args: &[&str], component: &str) -> Outcome {
