@@ -25,6 +25,20 @@ pub fn programs() -> Result<PathBuf, Missing> {
     built.next().ok_or_else(|| Missing("the programs are not built: cargo xtask build".into()))
 }
 
+/// One program under test.
+pub fn program(name: &str) -> Result<PathBuf, Missing> {
+    let file = programs()?.join(name);
+    if file.is_file() { Ok(file) } else { Err(Missing(format!("{name} is not built: cargo xtask build"))) }
+}
+
+/// `net-probe`, built together with the caller: beside it, or above where cargo puts test executables.
+pub fn net_probe() -> Result<PathBuf, Missing> {
+    let own = std::env::current_exe().map_err(|e| Missing(format!("cannot find the own program: {e}")))?;
+    let dirs = own.ancestors().skip(1).take(2);
+    let found = dirs.map(|dir| dir.join("net-probe")).find(|file| file.is_file());
+    found.ok_or_else(|| Missing("net-probe is not built: cargo build --package corten-test-vm".into()))
+}
+
 /// Storage of a registry that holds the test images.
 pub fn registry_storage() -> Result<PathBuf, Missing> {
     made("registry/storage", "the test images are not built: cargo xtask test builds them")

@@ -6,12 +6,15 @@
 #![forbid(unsafe_code)]
 
 pub mod artifacts;
+pub mod cluster;
 pub mod containerd;
 pub mod cri;
 pub mod crictl;
 pub mod http;
 pub mod machine;
+pub mod measure;
 pub mod node;
+pub mod probe;
 pub mod registry;
 pub mod wait;
 

@@ -31,6 +31,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("runc", "peer of corten-oci in benchmarks"),
     ("containerd", "peer of corten-cri in benchmarks"),
     ("containernetworking-plugins", "peer of corten-cni in tests and benchmarks"),
+    ("iperf3", "streams between pods in benchmarks"),
 ];
 
 pub fn task(_: &Args) -> Result<ExitCode> {

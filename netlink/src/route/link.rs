@@ -233,11 +233,9 @@ pub struct LinkChange {
 
 pub fn set(index: u32, change: &LinkChange) -> Message {
     let (mut flags, mut mask) = (0, 0);
-    for (wanted, flag) in [
-        (change.up, IFF_UP),
-        (change.promiscuous, IFF_PROMISC),
-        (change.all_multicast, IFF_ALLMULTI),
-    ] {
+    for (wanted, flag) in
+        [(change.up, IFF_UP), (change.promiscuous, IFF_PROMISC), (change.all_multicast, IFF_ALLMULTI)]
+    {
         if let Some(on) = wanted {
             mask |= flag;
             flags |= if on { flag } else { 0 };

@@ -5,6 +5,7 @@
 
 mod cni;
 mod measured;
+mod net;
 mod oci;
 mod pod;
 mod report;
@@ -38,6 +39,7 @@ pub enum Format {
 #[derive(Subcommand)]
 enum Bench {
     Cni(cni::Args),
+    Net(net::Args),
     Oci(oci::Args),
     Pod(pod::Args),
     Size(size::Args),
@@ -46,6 +48,7 @@ enum Bench {
 pub fn task(args: &Args) -> Result<ExitCode> {
     let report = match &args.bench {
         Bench::Cni(args) => cni::bench(args)?,
+        Bench::Net(args) => net::bench(args)?,
         Bench::Oci(args) => oci::bench(args)?,
         Bench::Pod(args) => pod::bench(args)?,
         Bench::Size(args) => size::bench(args)?,

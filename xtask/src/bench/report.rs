@@ -14,6 +14,12 @@ pub enum Unit {
     Micros,
     /// Samples in bytes, printed as decimal megabytes.
     Bytes,
+    /// Round trips a second, printed with the time of one.
+    Rounds,
+    /// Bits a second, printed as gigabits.
+    Bits,
+    /// Parts of one CPU.
+    Percent,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,7 +83,7 @@ impl Report {
         for row in &self.rows {
             let _ = writeln!(
                 out,
-                "\n{:<width$}  {:>11}  {:>11}  {:>8}  {:>5}",
+                "\n{:<width$}  {:>14}  {:>14}  {:>8}  {:>5}",
                 row.what, "p50", "p90", "ours is", "n"
             );
             for cell in &row.cells {
@@ -85,7 +91,7 @@ impl Report {
                 let (p50, p90) = (row.unit.show(cell.p50), row.unit.show(cell.p90));
                 let _ = writeln!(
                     out,
-                    "  {:<1$}  {p50:>11}  {p90:>11}  {ratio:>8}  {2:>5}",
+                    "  {:<1$}  {p50:>14}  {p90:>14}  {ratio:>8}  {2:>5}",
                     cell.who,
                     width - 2,
                     cell.n
@@ -100,11 +106,14 @@ impl Report {
 }
 
 impl Unit {
-    fn show(self, value: f64) -> String {
+    pub fn show(self, value: f64) -> String {
         match self {
             Unit::Micros if value >= 100_000.0 => format!("{:.0} ms", value / 1e3),
             Unit::Micros => format!("{:.2} ms", value / 1e3),
             Unit::Bytes => format!("{:.2} MB", value / 1e6),
+            Unit::Rounds => format!("{:.1} k {:.1} µs", value / 1e3, 1e6 / value),
+            Unit::Bits => format!("{:.2} Gbit/s", value / 1e9),
+            Unit::Percent => format!("{value:.2} %"),
         }
     }
 }
