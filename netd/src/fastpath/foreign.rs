@@ -257,7 +257,7 @@ impl Walk<'_> {
 
     fn rule(&self, rule: &[Reading], depth: usize) -> Step {
         let mut holds = Holds::Always;
-        let mut registers = [Loaded::Unknown; 2];
+        let mut registers = [Loaded::Unknown; Register::COUNT];
         for reading in rule {
             match self.reading(reading, &mut registers) {
                 Meaning::Nothing => {}
@@ -294,19 +294,23 @@ impl Walk<'_> {
         }
     }
 
-    fn reading<'r>(&self, reading: &'r Reading, registers: &mut [Loaded; 2]) -> Meaning<'r> {
+    fn reading<'r>(&self, reading: &'r Reading, registers: &mut [Loaded; Register::COUNT]) -> Meaning<'r> {
         match reading {
             Reading::Known(expression) => self.known(expression, registers),
             Reading::Other { name, writes, extension } => {
                 // What it loads is not known either.
-                *registers = [Loaded::Unknown; 2];
+                *registers = [Loaded::Unknown; Register::COUNT];
                 other(name, *writes, extension.as_ref())
             }
         }
     }
 
-    fn known<'r>(&self, expression: &'r Expression, registers: &mut [Loaded; 2]) -> Meaning<'r> {
-        let slot = |register: Register| register as usize - 1;
+    fn known<'r>(
+        &self,
+        expression: &'r Expression,
+        registers: &mut [Loaded; Register::COUNT],
+    ) -> Meaning<'r> {
+        let slot = Register::index;
         match expression {
             Expression::Payload { field, into } => {
                 registers[slot(*into)] = self.payload(*field);
@@ -338,12 +342,18 @@ impl Walk<'_> {
             Expression::Lookup { into: LookupInto::Verdict, set, .. } => {
                 Meaning::Effect(format!("leaves to map {set} what becomes of"))
             }
+            Expression::Conntrack { into, .. } | Expression::Random { into, .. } => {
+                registers[slot(*into)] = Loaded::Unknown;
+                Meaning::Nothing
+            }
             Expression::Lookup { .. } | Expression::Immediate { .. } => {
-                *registers = [Loaded::Unknown; 2];
+                *registers = [Loaded::Unknown; Register::COUNT];
                 Meaning::Nothing
             }
             Expression::Verdict(verdict) => Meaning::Verdict(verdict),
             Expression::Counter { .. } | Expression::Notrack => Meaning::Nothing,
+            Expression::Update { set, .. } => Meaning::Effect(format!("remembers in set {set} who sent")),
+            Expression::Reject(_) => Meaning::Effect("rejects".into()),
             Expression::Masquerade | Expression::MasqueradeFullyRandom => {
                 Meaning::Effect("masquerades".into())
             }
