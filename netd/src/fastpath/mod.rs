@@ -1,5 +1,8 @@
 //! The eBPF fast path: endpoints and nodes into maps, programs onto devices, and why it is on or off.
 
+pub mod discovery;
 pub mod endpoints;
 pub mod foreign;
 pub mod nodes;
+pub mod plan;
+pub mod tables;
