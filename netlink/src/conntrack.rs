@@ -1,4 +1,4 @@
-//! Connection tracking: find UDP flows, and forget those that should be judged afresh.
+//! Connection tracking: which flows are translated; find UDP flows, and forget those that should be judged afresh.
 //!
 //! The kernel applies NAT rules to the first packet of a flow only; a client that keeps sending from one port would
 //! go on reaching nobody, or somebody who is gone, until its entry times out.
@@ -15,6 +15,8 @@ const IPCTNL_MSG_CT_GET: u16 = 1;
 const IPCTNL_MSG_CT_DELETE: u16 = 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
+const CTA_STATUS_MASK: u16 = 26;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
@@ -27,6 +29,8 @@ const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
 /// CTA_FILTER_FLAG(CTA_PROTO_NUM).
 const FILTER_PROTOCOL: u32 = 1 << 3;
+/// IPS_DST_NAT: the destination of the flow's packets is translated.
+const STATUS_DESTINATION: u32 = 1 << 5;
 
 /// One direction of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,29 @@ pub struct Flow {
     pub reply: Tuple,
     /// What names the entry to the kernel.
     name: Vec<(u16, Vec<u8>)>,
+}
+
+/// Where a flow comes from, before any translation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    pub address: IpAddr,
+    pub port: u16,
+    /// IPPROTO_TCP or IPPROTO_UDP.
+    pub protocol: u8,
+}
+
+/// Where the TCP and UDP flows of one family come from whose destination is translated. None without connection
+/// tracking in the kernel.
+///
+/// `socket`: of [`crate::Protocol::Netfilter`].
+pub fn translated(socket: &mut Socket, ipv4: bool) -> Result<Vec<Origin>, NetlinkError> {
+    // Linux before 5.18 does not filter.
+    let request = list(ipv4).be32(CTA_STATUS, STATUS_DESTINATION).be32(CTA_STATUS_MASK, STATUS_DESTINATION);
+    match socket.dump(&request) {
+        Ok(entries) => Ok(entries.iter().filter_map(|entry| Origin::of_translated(&entry.body)).collect()),
+        Err(e) if e.is(Errno::EINVAL) || e.is(Errno::EOPNOTSUPP) => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
 }
 
 /// The UDP entries of one family. None without connection tracking in the kernel.
@@ -119,6 +146,22 @@ impl Tuple {
     }
 }
 
+impl Origin {
+    /// `None`: of another protocol, or not translated.
+    fn of_translated(body: &[u8]) -> Option<Self> {
+        let entry = Attributes::after(body, GENERIC_LEN)?;
+        let tuple = entry.nested(CTA_TUPLE_ORIG)?;
+        let (ip, transport) = (tuple.nested(CTA_TUPLE_IP)?, tuple.nested(CTA_TUPLE_PROTO)?);
+        let protocol = transport.u8(CTA_PROTO_NUM)?;
+        let translated = entry.be32(CTA_STATUS)? & STATUS_DESTINATION != 0;
+        let followed = [libc::IPPROTO_TCP, libc::IPPROTO_UDP].contains(&i32::from(protocol));
+        (translated && followed).then_some(())?;
+        // CTA_IP_V4_SRC, CTA_IP_V6_SRC.
+        let address = ip.address(1).or_else(|| ip.address(3))?;
+        Some(Self { address, port: transport.be16(CTA_PROTO_SRC_PORT)?, protocol })
+    }
+}
+
 impl Flow {
     /// `None`: not UDP.
     fn decode(body: &[u8]) -> Option<Self> {
@@ -178,6 +221,26 @@ mod tests {
             assert_eq!(attributes.be32(CTA_ID), Some(77));
             assert_eq!(Tuple::decode(&attributes.nested(CTA_TUPLE_ORIG).unwrap()), Some(flow.original));
         }
+    }
+
+    #[test]
+    fn only_flows_with_a_translated_destination_are_told() {
+        let (tcp, udp, icmp) = (libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_ICMP);
+        for (protocol, status, told) in
+            [(tcp, 1 << 5, true), (tcp, 1 << 4, false), (udp, 0x1ff, true), (icmp, 1 << 5, false)]
+        {
+            let mut body = entry(protocol, "10.1.0.9:4000", "10.96.0.1:80");
+            body.extend(
+                Message::new("", 0, 0, &[])
+                    .be32(CTA_STATUS, status)
+                    .sealed(1, false)
+                    .split_off(crate::message::HEADER_LEN),
+            );
+            let origin =
+                Origin { address: IpAddr::from([10, 1, 0, 9]), port: 4000, protocol: protocol as u8 };
+            assert_eq!(Origin::of_translated(&body), told.then_some(origin), "{protocol} {status:x}");
+        }
+        assert_eq!(Origin::of_translated(&[0; 3]), None);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use corten_netlink::nft::{
     Comparison, Expression, Field, HookedChain, LookupInto, Meta, Reading, Register, Verdict,
 };
 
+/// All tables of ours begin so.
+const OWN: &str = "corten-";
 /// NFPROTO_*.
 const INET: u8 = 1;
 const IPV4: u8 = 2;
@@ -35,8 +37,6 @@ pub struct Surroundings {
     pub cluster: Vec<Cidr>,
     /// Bridge, uplink, tunnel devices, pods' veths: what traffic between pods passes.
     pub devices: BTreeSet<String>,
-    /// Our own tables: family (NFPROTO_*) and name.
-    pub own_tables: Vec<(u8, String)>,
 }
 
 /// A chain, by family, table and name. Tables of legacy iptables are called `legacy filter` and so on.
@@ -47,6 +47,8 @@ pub type ChainId = (u8, String, String);
 pub struct Ruleset {
     pub hooked: Vec<HookedChain>,
     pub rules: BTreeMap<ChainId, Vec<Vec<Reading>>>,
+    /// There were not too many to read.
+    pub complete: bool,
 }
 
 /// A rule of others that would do something to traffic between pods.
@@ -88,12 +90,8 @@ pub fn relevant<'a>(
             NETDEV => chain.devices.iter().any(|d| around.devices.contains(d)),
             _ => false,
         };
-        passes && !is_own(chain, around) && !is_benign_table(chain.family, &chain.table)
+        passes && !chain.table.starts_with(OWN) && !is_benign_table(chain.family, &chain.table)
     })
-}
-
-fn is_own(chain: &HookedChain, around: &Surroundings) -> bool {
-    around.own_tables.iter().any(|(family, table)| *family == chain.family && *table == chain.table)
 }
 
 /// Tables whose rules only concern traffic to the node's own addresses or to Services: hostPort of the portmap plugin
@@ -504,7 +502,6 @@ mod tests {
             local: vec![cidr("10.244.1.0/24"), cidr("fd00:1::/64")],
             cluster: vec![cidr("10.244.0.0/16"), cidr("fd00::/16")],
             devices: ["cni0", "eth0", "flannel.1", "veth1"].map(str::to_owned).into(),
-            own_tables: vec![(INET, "ours".into())],
         }
     }
 
@@ -548,6 +545,7 @@ mod tests {
         let ruleset = Ruleset {
             hooked: vec![hooked(IPV4, "filter", FORWARD, drops)],
             rules: BTreeMap::from([((IPV4, "filter".into(), "c".into()), rules)]),
+            complete: true,
         };
         findings(&ruleset, &around()).pop().map(|f| f.to_string())
     }
@@ -628,6 +626,7 @@ mod tests {
                 ((IPV4, "filter".into(), "c".into()), vec![outer, verdict(Verdict::Drop)]),
                 ((IPV4, "filter".into(), "inner".into()), inner),
             ]),
+            complete: true,
         };
         let jump = || verdict(Verdict::Jump("inner".into()));
         let effects = |ruleset: &Ruleset| findings(ruleset, &around()).len();
@@ -645,7 +644,7 @@ mod tests {
     fn chains_off_the_way_and_known_tables_are_not_walked() {
         let chains = [
             hooked(IPV4, "filter", INPUT, true),
-            hooked(INET, "ours", FORWARD, true),
+            hooked(INET, "corten-services", FORWARD, true),
             hooked(IPV4, "kube-proxy", FORWARD, true),
             hooked(NETDEV, "t", 0, true),
             hooked(3, "arp", 1, true),

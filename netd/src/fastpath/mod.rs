@@ -2,7 +2,10 @@
 
 pub mod discovery;
 pub mod endpoints;
+pub mod events;
 pub mod foreign;
+mod legacy;
 pub mod nodes;
 pub mod plan;
+pub mod probe;
 pub mod tables;
