@@ -1,0 +1,4 @@
+//! The overlay in network namespaces joined by a switch.
+
+mod traffic;
+mod world;
