@@ -4,4 +4,9 @@
 //! loads the tc programs, [`socket`] the cgroup programs; neither knows where entries come from.
 
 pub mod datapath;
+mod link;
+mod mapped;
+mod plain;
 pub mod socket;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../fastpath.bpf.o");

@@ -15,6 +15,7 @@ pub mod message;
 pub mod nft;
 mod notify;
 pub mod route;
+pub mod sock_diag;
 mod socket;
 
 pub use cidr::{Cidr, CidrError};

@@ -4,10 +4,9 @@
 
 use std::io;
 
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 use nix::errno::Errno;
-use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use crate::error::NetlinkError;
 use crate::message::{Attributes, HEADER_LEN, Message};
@@ -33,6 +32,7 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 pub enum Protocol {
     Route,
     Netfilter,
+    SockDiag,
 }
 
 /// A netlink socket of the network namespace that was the thread's own at [`Socket::open`].
@@ -66,6 +66,7 @@ impl Socket {
         let number = match protocol {
             Protocol::Route => NETLINK_ROUTE,
             Protocol::Netfilter => NETLINK_NETFILTER,
+            Protocol::SockDiag => NETLINK_SOCK_DIAG,
         };
         let open = || {
             let raw = RawSocket::new(number)?;
@@ -228,13 +229,7 @@ impl Socket {
         }
         self.sequence = first.wrapping_add(2 + last as u32);
         bytes.extend(end.sealed(self.sequence, false));
-        let describe = || match &what[..] {
-            [_, _, _, _, _, ..] => {
-                format!("nf_tables batch ({}; and {} more)", what[..4].join("; "), what.len() - 4)
-            }
-            _ => format!("nf_tables batch ({})", what.join("; ")),
-        };
-        self.allow_send(bytes.len()).map_err(|source| io_error(describe(), source))?;
+        let describe = || format!("nf_tables batch ({})", what.join("; "));
         self.send(&bytes, describe)?;
         let mut outcome = None;
         while let Some(answers) = self.receive(libc::MSG_DONTWAIT, describe)? {
@@ -255,19 +250,6 @@ impl Socket {
         }
         outcome
             .unwrap_or_else(|| Err(NetlinkError::Malformed { what: describe(), why: "no acknowledgement" }))
-    }
-
-    /// A netlink message must fit into the send buffer whole; a transaction may have megabytes.
-    fn allow_send(&self, length: usize) -> io::Result<()> {
-        // What the kernel takes off for its bookkeeping (net/netlink/af_netlink.c, netlink_sendmsg()).
-        let wanted = length + 64;
-        if getsockopt(&self.raw, sockopt::SndBuf)? >= wanted {
-            return Ok(());
-        }
-        // The kernel doubles it. Force needs CAP_NET_ADMIN in the first user namespace.
-        setsockopt(&self.raw, sockopt::SndBufForce, &wanted)
-            .or_else(|_| setsockopt(&self.raw, sockopt::SndBuf, &wanted))?;
-        Ok(())
     }
 
     fn send(&self, bytes: &[u8], what: impl Fn() -> String) -> Result<(), NetlinkError> {

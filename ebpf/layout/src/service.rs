@@ -31,14 +31,15 @@ pub const MAX_REVERSE: u32 = 32_768;
 /// UDP sockets that send without being connected, a service each.
 pub const MAX_FLOWS: u32 = 16_384;
 
-pub const TCP: u8 = 6;
-pub const UDP: u8 = 17;
+pub const TCP: u32 = 6;
+pub const UDP: u32 = 17;
 
 /// An IPv6 address, or an IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`), as four words in network order.
 ///
 /// An AF_INET6 socket may talk IPv4 by mapped addresses, so one form for both families finds the same entries from
-/// either kind of socket.
-#[repr(C)]
+/// either kind of socket. Aligned to eight bytes, as everything here is: programs copy it by whole words, and the verifier
+/// refuses a store to the stack that is not aligned.
+#[repr(C, align(8))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Address(pub [u32; 4]);
 
@@ -108,20 +109,28 @@ impl From<Address> for IpAddr {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Endpoint {
     pub address: Address,
-    /// Network order.
-    pub port: u16,
-    pub zero: u16,
+    /// Network order, zero-extended: as `struct bpf_sock_addr` has it.
+    pub port: u32,
+    pub zero: u32,
+}
+
+impl Endpoint {
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(address: Address, port: u32) -> Self {
+        Self { address, port, zero: 0 }
+    }
 }
 
 impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
-        Self { address: address.ip().into(), port: address.port().to_be(), zero: 0 }
+        Self::new(address.ip().into(), u32::from(address.port().to_be()))
     }
 }
 
 impl From<Endpoint> for SocketAddr {
     fn from(endpoint: Endpoint) -> Self {
-        Self::new(endpoint.address.into(), u16::from_be(endpoint.port))
+        Self::new(endpoint.address.into(), u16::from_be(endpoint.port as u16))
     }
 }
 
@@ -134,17 +143,16 @@ impl From<Endpoint> for SocketAddr {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Frontend {
     pub address: Address,
-    /// Network order.
-    pub port: u16,
+    /// Network order, zero-extended.
+    pub port: u32,
     /// [`TCP`] or [`UDP`].
-    pub protocol: u8,
-    pub zero: u8,
+    pub protocol: u32,
 }
 
 impl Frontend {
     #[must_use]
-    pub fn new(address: SocketAddr, protocol: u8) -> Self {
-        Self { address: address.ip().into(), port: address.port().to_be(), protocol, zero: 0 }
+    pub fn new(address: SocketAddr, protocol: u32) -> Self {
+        Self { address: address.ip().into(), port: u32::from(address.port().to_be()), protocol }
     }
 }
 
@@ -154,8 +162,8 @@ impl Frontend {
 pub struct Service {
     /// A [`Choice`].
     pub choice: u64,
-    /// Session affinity by client for so long after its last connection; 0: none.
-    pub affinity_seconds: u64,
+    /// Session affinity by client for so long after its last connection, in nanoseconds; 0: none.
+    pub affinity_ns: u64,
 }
 
 /// What a service chooses from. A set without backends refuses connections.
@@ -180,7 +188,7 @@ impl From<Choice> for u64 {
 }
 
 /// Key of `BACKENDS` (HASH).
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Slot {
     pub set: u32,
@@ -193,9 +201,25 @@ pub struct Slot {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Member {
-    pub endpoint: Endpoint,
+    pub address: Address,
+    /// Network order, zero-extended.
+    pub port: u32,
     /// The set once more: the kernel may use the memory of a removed element for another while a program still reads.
     pub set: u32,
+}
+
+impl Member {
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(endpoint: &Endpoint, set: u32) -> Self {
+        Self { address: endpoint.address, port: endpoint.port, set }
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn endpoint(&self) -> Endpoint {
+        Endpoint::new(self.address, self.port)
+    }
 }
 
 /// Key of `AFFINITY` (LRU_HASH).
@@ -216,7 +240,6 @@ pub struct Affinity {
     /// When the client last connected, CLOCK_MONOTONIC.
     pub last_ns: u64,
     pub backend: Endpoint,
-    pub zero: u32,
 }
 
 /// Key of `FLOWS` (LRU_HASH): a UDP socket that sends to a service without being connected. The value is the backend
@@ -226,7 +249,6 @@ pub struct Affinity {
 pub struct Flow {
     pub cookie: u64,
     pub destination: Endpoint,
-    pub zero: u32,
 }
 
 /// Key of `REVERSE_TCP` and `REVERSE_UDP` (LRU_HASH): what a translated socket really talks to.
@@ -236,7 +258,6 @@ pub struct Reverse {
     /// Of the socket, as `SO_COOKIE` and sock_diag show it.
     pub cookie: u64,
     pub backend: Endpoint,
-    pub zero: u32,
 }
 
 /// Value of `REVERSE_TCP` and `REVERSE_UDP`: what the program asked for.
@@ -248,6 +269,7 @@ pub struct Original {
     pub destination: Endpoint,
     /// Not 0: by connect(2), so the socket sends to this backend until it is connected anew.
     pub connected: u32,
+    pub zero: u32,
 }
 
 /// Value of `SOCKET_CONFIG` (ARRAY of one, mapped into user space).
@@ -309,16 +331,16 @@ mod tests {
 
     #[test]
     fn sizes_have_no_hidden_padding() {
-        assert_eq!(size_of::<Endpoint>(), 16 + 2 + 2);
-        assert_eq!(size_of::<Frontend>(), 16 + 2 + 1 + 1);
+        assert_eq!(size_of::<Endpoint>(), 16 + 4 + 4);
+        assert_eq!(size_of::<Frontend>(), 16 + 4 + 4);
         assert_eq!(size_of::<Service>(), 8 + 8);
         assert_eq!(size_of::<Slot>(), 4 + 4);
-        assert_eq!(size_of::<Member>(), 20 + 4);
+        assert_eq!(size_of::<Member>(), 16 + 4 + 4);
         assert_eq!(size_of::<Client>(), 8 + 4 + 4);
-        assert_eq!(size_of::<Affinity>(), 8 + 20 + 4);
-        assert_eq!(size_of::<Flow>(), 8 + 20 + 4);
-        assert_eq!(size_of::<Reverse>(), 8 + 20 + 4);
-        assert_eq!(size_of::<Original>(), 8 + 20 + 4);
+        assert_eq!(size_of::<Affinity>(), 8 + 24);
+        assert_eq!(size_of::<Flow>(), 8 + 24);
+        assert_eq!(size_of::<Reverse>(), 8 + 24);
+        assert_eq!(size_of::<Original>(), 8 + 24 + 4 + 4);
         assert_eq!(size_of::<SocketConfig>(), 8 + 8);
     }
 

@@ -14,6 +14,7 @@ mod from_pod;
 mod maps;
 mod packet;
 mod slow;
+mod socket;
 mod tell;
 
 /// The helpers that redirect and look up routes are lent to GPL programs only; this package is under GPL-2.0 too.

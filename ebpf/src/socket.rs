@@ -1,1 +1,0 @@
-//! The cgroup programs that translate Services at connect, send and receive.
