@@ -7,6 +7,7 @@ use std::io;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use crate::error::NetlinkError;
 use crate::message::{Attributes, HEADER_LEN, Message};
@@ -229,7 +230,13 @@ impl Socket {
         }
         self.sequence = first.wrapping_add(2 + last as u32);
         bytes.extend(end.sealed(self.sequence, false));
-        let describe = || format!("nf_tables batch ({})", what.join("; "));
+        let describe = || match &what[..] {
+            [_, _, _, _, _, ..] => {
+                format!("nf_tables batch ({}; and {} more)", what[..4].join("; "), what.len() - 4)
+            }
+            _ => format!("nf_tables batch ({})", what.join("; ")),
+        };
+        self.allow_send(bytes.len()).map_err(|source| io_error(describe(), source))?;
         self.send(&bytes, describe)?;
         let mut outcome = None;
         while let Some(answers) = self.receive(libc::MSG_DONTWAIT, describe)? {
@@ -250,6 +257,19 @@ impl Socket {
         }
         outcome
             .unwrap_or_else(|| Err(NetlinkError::Malformed { what: describe(), why: "no acknowledgement" }))
+    }
+
+    /// A netlink message must fit into the send buffer whole; a transaction may have megabytes.
+    fn allow_send(&self, length: usize) -> io::Result<()> {
+        // What the kernel takes off for its bookkeeping (net/netlink/af_netlink.c, netlink_sendmsg()).
+        let wanted = length + 64;
+        if getsockopt(&self.raw, sockopt::SndBuf)? >= wanted {
+            return Ok(());
+        }
+        // The kernel doubles it. Force needs CAP_NET_ADMIN in the first user namespace.
+        setsockopt(&self.raw, sockopt::SndBufForce, &wanted)
+            .or_else(|_| setsockopt(&self.raw, sockopt::SndBuf, &wanted))?;
+        Ok(())
     }
 
     fn send(&self, bytes: &[u8], what: impl Fn() -> String) -> Result<(), NetlinkError> {

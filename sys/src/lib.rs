@@ -23,6 +23,7 @@ pub mod scm;
 pub mod seal;
 pub mod seccomp;
 pub mod signal;
+pub mod xtables;
 
 pub use errno::{Context, Errno, Failure};
 pub use root::Root;

@@ -14,6 +14,8 @@ use corten_netlink::nft::{
     Comparison, Expression, Field, HookedChain, LookupInto, Meta, Reading, Register, Verdict,
 };
 
+/// All tables of ours begin so.
+const OWN: &str = "corten-";
 /// NFPROTO_*.
 const INET: u8 = 1;
 const IPV4: u8 = 2;
@@ -35,8 +37,6 @@ pub struct Surroundings {
     pub cluster: Vec<Cidr>,
     /// Bridge, uplink, tunnel devices, pods' veths: what traffic between pods passes.
     pub devices: BTreeSet<String>,
-    /// Our own tables: family (NFPROTO_*) and name.
-    pub own_tables: Vec<(u8, String)>,
 }
 
 /// A chain, by family, table and name. Tables of legacy iptables are called `legacy filter` and so on.
@@ -47,6 +47,8 @@ pub type ChainId = (u8, String, String);
 pub struct Ruleset {
     pub hooked: Vec<HookedChain>,
     pub rules: BTreeMap<ChainId, Vec<Vec<Reading>>>,
+    /// There were not too many to read.
+    pub complete: bool,
 }
 
 /// A rule of others that would do something to traffic between pods.
@@ -88,12 +90,8 @@ pub fn relevant<'a>(
             NETDEV => chain.devices.iter().any(|d| around.devices.contains(d)),
             _ => false,
         };
-        passes && !is_own(chain, around) && !is_benign_table(chain.family, &chain.table)
+        passes && !chain.table.starts_with(OWN) && !is_benign_table(chain.family, &chain.table)
     })
-}
-
-fn is_own(chain: &HookedChain, around: &Surroundings) -> bool {
-    around.own_tables.iter().any(|(family, table)| *family == chain.family && *table == chain.table)
 }
 
 /// Tables whose rules only concern traffic to the node's own addresses or to Services: hostPort of the portmap plugin
@@ -257,7 +255,7 @@ impl Walk<'_> {
 
     fn rule(&self, rule: &[Reading], depth: usize) -> Step {
         let mut holds = Holds::Always;
-        let mut registers = [Loaded::Unknown; 2];
+        let mut registers = [Loaded::Unknown; Register::COUNT];
         for reading in rule {
             match self.reading(reading, &mut registers) {
                 Meaning::Nothing => {}
@@ -294,19 +292,23 @@ impl Walk<'_> {
         }
     }
 
-    fn reading<'r>(&self, reading: &'r Reading, registers: &mut [Loaded; 2]) -> Meaning<'r> {
+    fn reading<'r>(&self, reading: &'r Reading, registers: &mut [Loaded; Register::COUNT]) -> Meaning<'r> {
         match reading {
             Reading::Known(expression) => self.known(expression, registers),
             Reading::Other { name, writes, extension } => {
                 // What it loads is not known either.
-                *registers = [Loaded::Unknown; 2];
+                *registers = [Loaded::Unknown; Register::COUNT];
                 other(name, *writes, extension.as_ref())
             }
         }
     }
 
-    fn known<'r>(&self, expression: &'r Expression, registers: &mut [Loaded; 2]) -> Meaning<'r> {
-        let slot = |register: Register| register as usize - 1;
+    fn known<'r>(
+        &self,
+        expression: &'r Expression,
+        registers: &mut [Loaded; Register::COUNT],
+    ) -> Meaning<'r> {
+        let slot = Register::index;
         match expression {
             Expression::Payload { field, into } => {
                 registers[slot(*into)] = self.payload(*field);
@@ -338,12 +340,18 @@ impl Walk<'_> {
             Expression::Lookup { into: LookupInto::Verdict, set, .. } => {
                 Meaning::Effect(format!("leaves to map {set} what becomes of"))
             }
+            Expression::Conntrack { into, .. } | Expression::Random { into, .. } => {
+                registers[slot(*into)] = Loaded::Unknown;
+                Meaning::Nothing
+            }
             Expression::Lookup { .. } | Expression::Immediate { .. } => {
-                *registers = [Loaded::Unknown; 2];
+                *registers = [Loaded::Unknown; Register::COUNT];
                 Meaning::Nothing
             }
             Expression::Verdict(verdict) => Meaning::Verdict(verdict),
             Expression::Counter { .. } | Expression::Notrack => Meaning::Nothing,
+            Expression::Update { set, .. } => Meaning::Effect(format!("remembers in set {set} who sent")),
+            Expression::Reject(_) => Meaning::Effect("rejects".into()),
             Expression::Masquerade | Expression::MasqueradeFullyRandom => {
                 Meaning::Effect("masquerades".into())
             }
@@ -494,7 +502,6 @@ mod tests {
             local: vec![cidr("10.244.1.0/24"), cidr("fd00:1::/64")],
             cluster: vec![cidr("10.244.0.0/16"), cidr("fd00::/16")],
             devices: ["cni0", "eth0", "flannel.1", "veth1"].map(str::to_owned).into(),
-            own_tables: vec![(INET, "ours".into())],
         }
     }
 
@@ -538,6 +545,7 @@ mod tests {
         let ruleset = Ruleset {
             hooked: vec![hooked(IPV4, "filter", FORWARD, drops)],
             rules: BTreeMap::from([((IPV4, "filter".into(), "c".into()), rules)]),
+            complete: true,
         };
         findings(&ruleset, &around()).pop().map(|f| f.to_string())
     }
@@ -618,6 +626,7 @@ mod tests {
                 ((IPV4, "filter".into(), "c".into()), vec![outer, verdict(Verdict::Drop)]),
                 ((IPV4, "filter".into(), "inner".into()), inner),
             ]),
+            complete: true,
         };
         let jump = || verdict(Verdict::Jump("inner".into()));
         let effects = |ruleset: &Ruleset| findings(ruleset, &around()).len();
@@ -635,7 +644,7 @@ mod tests {
     fn chains_off_the_way_and_known_tables_are_not_walked() {
         let chains = [
             hooked(IPV4, "filter", INPUT, true),
-            hooked(INET, "ours", FORWARD, true),
+            hooked(INET, "corten-services", FORWARD, true),
             hooked(IPV4, "kube-proxy", FORWARD, true),
             hooked(NETDEV, "t", 0, true),
             hooked(3, "arp", 1, true),

@@ -10,20 +10,8 @@ use std::net::IpAddr;
 use corten_netlink::route::Mac;
 use ipnetwork::IpNetwork;
 
+use crate::net_conf::BackendConf;
 use crate::node::{Backend, Node};
-
-/// How the overlay of this node sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overlay {
-    HostGw,
-    Vxlan {
-        vni: u32,
-        /// UDP, of both ends.
-        port: u16,
-        /// A node on the same layer 2 is reached by a plain route.
-        direct_routing: bool,
-    },
-}
 
 /// The kernel's answer to "where does a packet to this address go".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +19,13 @@ pub struct Hop {
     pub link: u32,
     /// `None`: the address is on the link itself.
     pub gateway: Option<IpAddr>,
+    /// Of the route or, where that has none, the link.
+    pub mtu: u32,
 }
+
+/// What a vxlan packet has before its inner IP header: outer IP, UDP, vxlan, inner Ethernet.
+const VXLAN_V4_BYTES: u32 = 20 + 8 + 8 + 14;
+const VXLAN_V6_BYTES: u32 = 40 + 8 + 8 + 14;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -48,6 +42,8 @@ pub struct NodeEntry {
     pub uplink: u32,
     /// The public address itself, or the router before it.
     pub next_hop: IpAddr,
+    /// The longest IP packet of a pod that fits, in bytes.
+    pub mtu: u16,
 }
 
 /// A peer, in one family, that goes the kernel's way.
@@ -64,6 +60,8 @@ pub enum Reason {
     NoVtep,
     OtherVni(u32),
     OtherBackend,
+    GroupPolicy,
+    Checksum,
     NoRoute,
     OtherUplink(u32),
     BehindRouter(IpAddr),
@@ -77,6 +75,8 @@ impl fmt::Display for Reason {
             Self::NoVtep => f.write_str("it has no tunnel device of this family"),
             Self::OtherVni(vni) => write!(f, "its tunnel has VNI {vni}"),
             Self::OtherBackend => f.write_str("it uses another backend"),
+            Self::GroupPolicy => f.write_str("the tunnel carries group policies (GBP)"),
+            Self::Checksum => f.write_str("its kernel may refuse IPv6 vxlan without a UDP checksum"),
             Self::NoRoute => f.write_str("there is no route to its public address"),
             Self::OtherUplink(link) => write!(f, "it is reached by link {link}, not by the uplink"),
             Self::BehindRouter(router) => write!(f, "host-gw cannot reach it behind router {router}"),
@@ -100,20 +100,25 @@ pub fn questions(peers: &[Node]) -> BTreeSet<IpAddr> {
         .collect()
 }
 
-/// `uplinks`: the links that have `from_nic`. `local`: this node's own pod CIDRs.
-pub fn resolve(
-    peers: &[Node],
-    overlay: Overlay,
-    uplinks: &BTreeSet<u32>,
-    local: &[IpNetwork],
-    routes: &BTreeMap<IpAddr, Hop>,
-) -> Nodes {
+/// This node, as far as reaching others depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Here {
+    pub backend: BackendConf,
+    /// The links that have `from_nic`.
+    pub uplinks: BTreeSet<u32>,
+    pub pod_cidrs: Vec<IpNetwork>,
+    /// All nodes take IPv6 vxlan without a UDP checksum, which the fast path does not compute.
+    pub zero_checksum_v6: bool,
+}
+
+pub fn resolve(peers: &[Node], here: &Here, routes: &BTreeMap<IpAddr, Hop>) -> Nodes {
     let mut nodes = Nodes::default();
     let sides: Vec<Side<'_>> = peers.iter().flat_map(sides).collect();
-    let overlapping = overlapping(sides.iter().map(|side| side.pod_cidr).chain(local.iter().copied()));
+    let overlapping =
+        overlapping(sides.iter().map(|side| side.pod_cidr).chain(here.pod_cidrs.iter().copied()));
     for side in &sides {
         let overlaps = overlapping.contains(&side.pod_cidr);
-        match if overlaps { Err(Reason::Overlaps) } else { side.entry(overlay, uplinks, routes) } {
+        match if overlaps { Err(Reason::Overlaps) } else { side.entry(here, routes) } {
             Ok(entry) => {
                 nodes.entries.insert(side.pod_cidr, entry);
             }
@@ -163,47 +168,83 @@ fn sides(peer: &Node) -> Vec<Side<'_>> {
 }
 
 impl Side<'_> {
-    fn entry(
-        &self,
-        overlay: Overlay,
-        uplinks: &BTreeSet<u32>,
-        routes: &BTreeMap<IpAddr, Hop>,
-    ) -> Result<NodeEntry, Reason> {
+    fn entry(&self, here: &Here, routes: &BTreeMap<IpAddr, Hop>) -> Result<NodeEntry, Reason> {
         let public_ip = self.public_ip.ok_or(Reason::NoPublicIp)?;
         let hop = routes.get(&public_ip).ok_or(Reason::NoRoute)?;
-        if !uplinks.contains(&hop.link) {
+        if !here.uplinks.contains(&hop.link) {
             return Err(Reason::OtherUplink(hop.link));
         }
-        let mode = self.mode(overlay, *hop)?;
-        Ok(NodeEntry { mode, public_ip, uplink: hop.link, next_hop: hop.gateway.unwrap_or(public_ip) })
+        let mode = self.mode(here, *hop)?;
+        let next_hop = hop.gateway.unwrap_or(public_ip);
+        Ok(NodeEntry {
+            mode,
+            public_ip,
+            uplink: hop.link,
+            next_hop,
+            mtu: mtu(here.backend, mode, public_ip, *hop),
+        })
     }
 
-    fn mode(&self, overlay: Overlay, hop: Hop) -> Result<Mode, Reason> {
-        match (overlay, self.tunnel) {
-            (Overlay::HostGw, None) => match hop.gateway {
+    fn mode(&self, here: &Here, hop: Hop) -> Result<Mode, Reason> {
+        match (here.backend, self.tunnel) {
+            (BackendConf::HostGw, None) => match hop.gateway {
                 None => Ok(Mode::Gateway),
                 Some(router) => Err(Reason::BehindRouter(router)),
             },
-            (Overlay::Vxlan { direct_routing: true, .. }, Some(_)) if hop.gateway.is_none() => {
+            (BackendConf::Vxlan(conf), Some(_)) if conf.direct_routing && hop.gateway.is_none() => {
                 Ok(Mode::Gateway)
             }
-            (Overlay::Vxlan { vni, .. }, Some((theirs, _))) if vni != theirs => Err(Reason::OtherVni(theirs)),
-            (Overlay::Vxlan { .. }, Some((_, vtep))) => {
+            (BackendConf::Vxlan(conf), Some((vni, _))) if conf.vni != vni => Err(Reason::OtherVni(vni)),
+            // The programs write the plain header.
+            (BackendConf::Vxlan(conf), Some(_)) if conf.gbp => Err(Reason::GroupPolicy),
+            (BackendConf::Vxlan(_), Some(_)) if self.pod_cidr.is_ipv6() && !here.zero_checksum_v6 => {
+                Err(Reason::Checksum)
+            }
+            (BackendConf::Vxlan(_), Some((_, vtep))) => {
                 vtep.map(|vtep| Mode::Vxlan { vtep }).ok_or(Reason::NoVtep)
             }
-            (Overlay::HostGw, Some(_)) | (Overlay::Vxlan { .. }, None) => Err(Reason::OtherBackend),
+            (BackendConf::HostGw, Some(_)) | (BackendConf::Vxlan(_), None) => Err(Reason::OtherBackend),
         }
     }
+}
+
+fn mtu(backend: BackendConf, mode: Mode, public_ip: IpAddr, hop: Hop) -> u16 {
+    let inner = match (backend, mode) {
+        (BackendConf::Vxlan(conf), Mode::Vxlan { .. }) => {
+            let outer = if public_ip.is_ipv4() { VXLAN_V4_BYTES } else { VXLAN_V6_BYTES };
+            hop.mtu.min(conf.underlay_mtu.unwrap_or(u32::MAX)).saturating_sub(outer)
+        }
+        _ => hop.mtu,
+    };
+    u16::try_from(inner).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net_conf::VxlanConf;
     use crate::node::Dual;
 
     const VTEP: Mac = Mac([2, 0, 0, 0, 0, 9]);
-    const VXLAN: Overlay = Overlay::Vxlan { vni: 1, port: 8472, direct_routing: false };
-    const DIRECT: Overlay = Overlay::Vxlan { vni: 1, port: 8472, direct_routing: true };
+
+    fn conf(change: impl FnOnce(&mut VxlanConf)) -> BackendConf {
+        let mut conf = VxlanConf::default();
+        change(&mut conf);
+        BackendConf::Vxlan(conf)
+    }
+
+    fn plain() -> BackendConf {
+        conf(|_| {})
+    }
+
+    fn direct() -> BackendConf {
+        conf(|c| c.direct_routing = true)
+    }
+
+    fn here(backend: BackendConf) -> Here {
+        let pod_cidrs = vec!["10.244.1.0/24".parse().unwrap()];
+        Here { backend, uplinks: BTreeSet::from([3]), pod_cidrs, zero_checksum_v6: false }
+    }
 
     fn peer(backend: Backend) -> Node {
         Node {
@@ -215,17 +256,16 @@ mod tests {
     }
 
     fn vxlan(vni: u32) -> Backend {
-        Backend::Vxlan { vni, vtep: Dual { v4: Some(VTEP), v6: None } }
+        Backend::Vxlan { vni, vtep: Dual { v4: Some(VTEP), v6: Some(VTEP) } }
     }
 
     fn hop(link: u32, gateway: Option<&str>) -> BTreeMap<IpAddr, Hop> {
-        let hop = Hop { link, gateway: gateway.map(|g| g.parse().unwrap()) };
+        let hop = Hop { link, gateway: gateway.map(|g| g.parse().unwrap()), mtu: 1500 };
         BTreeMap::from([("192.0.2.2".parse().unwrap(), hop)])
     }
 
-    fn one(peer: &Node, overlay: Overlay, routes: &BTreeMap<IpAddr, Hop>) -> Result<NodeEntry, Reason> {
-        let local = ["10.244.1.0/24".parse().unwrap()];
-        let mut nodes = resolve(std::slice::from_ref(peer), overlay, &BTreeSet::from([3]), &local, routes);
+    fn one(peer: &Node, here: &Here, routes: &BTreeMap<IpAddr, Hop>) -> Result<NodeEntry, Reason> {
+        let mut nodes = resolve(std::slice::from_ref(peer), here, routes);
         match nodes.unserved.pop() {
             Some(unserved) => Err(unserved.why),
             None => Ok(nodes.entries.pop_first().expect("an entry").1),
@@ -233,67 +273,78 @@ mod tests {
     }
 
     fn entry(mode: Mode, next_hop: &str) -> NodeEntry {
-        NodeEntry {
-            mode,
-            public_ip: "192.0.2.2".parse().unwrap(),
-            uplink: 3,
-            next_hop: next_hop.parse().unwrap(),
-        }
+        let mtu = if mode == Mode::Gateway { 1500 } else { 1450 };
+        let (public_ip, next_hop) = ("192.0.2.2".parse().unwrap(), next_hop.parse().unwrap());
+        NodeEntry { mode, public_ip, uplink: 3, next_hop, mtu }
     }
 
     #[test]
     fn the_mode_follows_the_backend_and_the_next_hop_the_kernel() {
         let tunnel = Mode::Vxlan { vtep: VTEP };
         let router = hop(3, Some("192.0.2.254"));
-        for (backend, overlay, routes, wanted) in [
-            (vxlan(1), VXLAN, hop(3, None), Ok(entry(tunnel, "192.0.2.2"))),
-            (vxlan(1), VXLAN, router.clone(), Ok(entry(tunnel, "192.0.2.254"))),
-            (vxlan(1), DIRECT, hop(3, None), Ok(entry(Mode::Gateway, "192.0.2.2"))),
-            (vxlan(1), DIRECT, router.clone(), Ok(entry(tunnel, "192.0.2.254"))),
-            (Backend::HostGw, Overlay::HostGw, hop(3, None), Ok(entry(Mode::Gateway, "192.0.2.2"))),
-            (
-                Backend::HostGw,
-                Overlay::HostGw,
-                router,
-                Err(Reason::BehindRouter("192.0.2.254".parse().unwrap())),
-            ),
-            (vxlan(2), VXLAN, hop(3, None), Err(Reason::OtherVni(2))),
-            (Backend::HostGw, VXLAN, hop(3, None), Err(Reason::OtherBackend)),
-            (vxlan(1), Overlay::HostGw, hop(3, None), Err(Reason::OtherBackend)),
-            (vxlan(1), VXLAN, hop(4, None), Err(Reason::OtherUplink(4))),
-            (vxlan(1), VXLAN, BTreeMap::new(), Err(Reason::NoRoute)),
-            (Backend::Vxlan { vni: 1, vtep: Dual::default() }, VXLAN, hop(3, None), Err(Reason::NoVtep)),
+        let behind = Reason::BehindRouter("192.0.2.254".parse().unwrap());
+        let no_vtep = Backend::Vxlan { vni: 1, vtep: Dual::default() };
+        for (backend, ours, routes, wanted) in [
+            (vxlan(1), plain(), hop(3, None), Ok(entry(tunnel, "192.0.2.2"))),
+            (vxlan(1), plain(), router.clone(), Ok(entry(tunnel, "192.0.2.254"))),
+            (vxlan(1), direct(), hop(3, None), Ok(entry(Mode::Gateway, "192.0.2.2"))),
+            (vxlan(1), direct(), router.clone(), Ok(entry(tunnel, "192.0.2.254"))),
+            (Backend::HostGw, BackendConf::HostGw, hop(3, None), Ok(entry(Mode::Gateway, "192.0.2.2"))),
+            (Backend::HostGw, BackendConf::HostGw, router, Err(behind)),
+            (vxlan(2), plain(), hop(3, None), Err(Reason::OtherVni(2))),
+            (Backend::HostGw, plain(), hop(3, None), Err(Reason::OtherBackend)),
+            (vxlan(1), BackendConf::HostGw, hop(3, None), Err(Reason::OtherBackend)),
+            (vxlan(1), plain(), hop(4, None), Err(Reason::OtherUplink(4))),
+            (vxlan(1), plain(), BTreeMap::new(), Err(Reason::NoRoute)),
+            (no_vtep, plain(), hop(3, None), Err(Reason::NoVtep)),
+            (vxlan(1), conf(|c| c.gbp = true), hop(3, None), Err(Reason::GroupPolicy)),
         ] {
-            assert_eq!(one(&peer(backend), overlay, &routes), wanted, "{backend:?} {overlay:?} {routes:?}");
+            assert_eq!(one(&peer(backend), &here(ours), &routes), wanted, "{backend:?} {ours:?} {routes:?}");
         }
+    }
+
+    #[test]
+    fn the_mtu_is_that_of_the_path_or_of_the_configured_underlay_less_the_outer_headers() {
+        let mtu = |ours, backend| one(&peer(backend), &here(ours), &hop(3, None)).expect("an entry").mtu;
+        assert_eq!(mtu(plain(), vxlan(1)), 1450);
+        assert_eq!(mtu(conf(|c| c.underlay_mtu = Some(1400)), vxlan(1)), 1350);
+        assert_eq!(mtu(conf(|c| c.underlay_mtu = Some(9000)), vxlan(1)), 1450);
+        assert_eq!(mtu(BackendConf::HostGw, Backend::HostGw), 1500);
     }
 
     #[test]
     fn without_a_public_address_of_the_family_a_node_is_not_served() {
         let peer = Node { public_ips: Dual::default(), ..peer(vxlan(1)) };
-        assert_eq!(one(&peer, VXLAN, &BTreeMap::new()), Err(Reason::NoPublicIp));
+        assert_eq!(one(&peer, &here(plain()), &BTreeMap::new()), Err(Reason::NoPublicIp));
     }
 
     #[test]
     fn overlapping_pod_cidrs_are_nobodys() {
         let twin = Node { name: "c".into(), ..peer(vxlan(1)) };
-        let nodes = resolve(&[peer(vxlan(1)), twin], VXLAN, &BTreeSet::from([3]), &[], &hop(3, None));
+        let nodes = resolve(&[peer(vxlan(1)), twin], &here(plain()), &hop(3, None));
         assert!(nodes.entries.is_empty());
         assert!(nodes.unserved.iter().all(|u| u.why == Reason::Overlaps), "{nodes:?}");
-        let ours = ["10.244.0.0/16".parse().unwrap()];
-        let nodes = resolve(&[peer(vxlan(1))], VXLAN, &BTreeSet::from([3]), &ours, &hop(3, None));
-        assert_eq!(nodes.unserved[0].why, Reason::Overlaps);
+        let wide = Here { pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()], ..here(plain()) };
+        assert_eq!(one(&peer(vxlan(1)), &wide, &hop(3, None)), Err(Reason::Overlaps));
     }
 
     #[test]
     fn both_families_of_a_node_are_entries_of_their_own() {
-        let mut peer = peer(Backend::HostGw);
-        peer.pod_cidrs.v6 = Some("fd00:2::/64".parse().unwrap());
-        peer.public_ips.v6 = Some("2001:db8::2".parse().unwrap());
+        let dual = |backend| {
+            let mut peer = peer(backend);
+            peer.pod_cidrs.v6 = Some("fd00:2::/64".parse().unwrap());
+            peer.public_ips.v6 = Some("2001:db8::2".parse().unwrap());
+            peer
+        };
         let mut routes = hop(3, None);
-        routes.insert("2001:db8::2".parse().unwrap(), Hop { link: 3, gateway: None });
-        assert_eq!(questions(std::slice::from_ref(&peer)).len(), 2);
-        let nodes = resolve(&[peer], Overlay::HostGw, &BTreeSet::from([3]), &[], &routes);
+        routes.insert("2001:db8::2".parse().unwrap(), Hop { link: 3, gateway: None, mtu: 1500 });
+        assert_eq!(questions(&[dual(Backend::HostGw)]).len(), 2);
+        let nodes = resolve(&[dual(Backend::HostGw)], &here(BackendConf::HostGw), &routes);
         assert_eq!((nodes.entries.len(), nodes.unserved.len()), (2, 0));
+        let nodes = resolve(&[dual(vxlan(1))], &here(plain()), &routes);
+        assert_eq!((nodes.entries.len(), nodes.unserved[0].why), (1, Reason::Checksum));
+        let accepting = Here { zero_checksum_v6: true, ..here(plain()) };
+        let nodes = resolve(&[dual(vxlan(1))], &accepting, &routes);
+        assert_eq!(nodes.entries.values().map(|e| e.mtu).collect::<Vec<_>>(), [1450, 1430]);
     }
 }

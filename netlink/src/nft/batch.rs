@@ -1,6 +1,7 @@
 //! A transaction: the kernel applies all of it or nothing (nfnetlink_rcv_batch()).
 
-use super::object::{self, Chain, Element, Rule, RuleEntry, Set, Table};
+use super::object::{self, Chain, Rule, RuleEntry, Table};
+use super::set::{self, Element, Set};
 use crate::message::Message;
 use crate::{NetlinkError, Socket};
 
@@ -57,20 +58,22 @@ impl Batch {
 
     pub fn add_set(&mut self, table: Table<'_>, set: &Set<'_>) -> &mut Self {
         self.sets += 1;
-        self.push(object::add_set(table, set, self.sets))
+        self.push(set::add_set(table, set, self.sets))
     }
 
     pub fn delete_set(&mut self, table: Table<'_>, set: &str) -> &mut Self {
-        self.push(object::delete_set(table, set))
+        self.push(set::delete_set(table, set))
     }
 
     pub fn add_elements(&mut self, table: Table<'_>, set: &str, elements: &[Element]) -> &mut Self {
-        self.push(object::add_elements(table, set, elements))
+        self.messages.extend(set::add_elements(table, set, elements));
+        self
     }
 
     /// ENOENT when one is missing.
     pub fn delete_elements(&mut self, table: Table<'_>, set: &str, elements: &[Element]) -> &mut Self {
-        self.push(object::delete_elements(table, set, elements))
+        self.messages.extend(set::delete_elements(table, set, elements));
+        self
     }
 
     fn push(&mut self, message: Message) -> &mut Self {

@@ -1,5 +1,6 @@
 //! Expressions: what a rule does, step by step, on 16-byte registers.
 
+use super::operand::{Conntrack, Field, Meta, Register};
 use super::survey::Reading;
 use crate::message::{Attributes, Message};
 
@@ -17,33 +18,8 @@ const NAT_PROTO_RANDOM_FULLY: u32 = 1 << 4;
 /// Find the type of the destination address: NFTA_FIB_F_DADDR, NFT_FIB_RESULT_ADDRTYPE.
 const FIB_DESTINATION: u32 = 2;
 const FIB_ADDRESS_TYPE: u32 = 3;
-
-/// NFT_REG_1 and NFT_REG_2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Register {
-    One = 1,
-    Two = 2,
-}
-
-/// Bytes of the packet: base, offset, length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
-    Link { offset: u32, len: u32 },
-    Network { offset: u32, len: u32 },
-    Transport { offset: u32, len: u32 },
-}
-
-/// What the kernel knows beside the packet's bytes (NFT_META_*).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meta {
-    Mark = 3,
-    InputName = 6,
-    OutputName = 7,
-    /// The network protocol (NFPROTO_*), in inet tables.
-    NetworkProtocol = 15,
-    /// IPPROTO_*.
-    TransportProtocol = 16,
-}
+const NUMGEN_RANDOM: u32 = 1;
+const DYNSET_UPDATE: u32 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
@@ -57,7 +33,7 @@ pub enum Translation {
     Destination = 1,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     Accept,
     Drop,
@@ -74,6 +50,15 @@ pub enum Expression {
     },
     Meta {
         key: Meta,
+        into: Register,
+    },
+    Conntrack {
+        key: Conntrack,
+        into: Register,
+    },
+    /// A number below `modulus`, drawn for each packet; four bytes of the host's order.
+    Random {
+        modulus: u32,
         into: Register,
     },
     /// `fib daddr type`: RTN_* as four bytes of the host's order.
@@ -102,6 +87,15 @@ pub enum Expression {
         value: Vec<u8>,
     },
     Verdict(Verdict),
+    /// `update @set { key timeout t }`: adds the element, or starts its time anew. When the set is full the rule ends
+    /// here. Maps are left out: nft(8) before 1.0.7 aborts on listing an update with data from another map.
+    Update {
+        set: String,
+        key: Register,
+        timeout_ms: u64,
+    },
+    /// Drops the packet and tells its sender.
+    Reject(Reject),
     Nat {
         translation: Translation,
         ipv4: bool,
@@ -130,6 +124,24 @@ pub enum LookupInto {
     Register(Register),
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reject {
+    /// `reject with tcp reset`.
+    TcpReset,
+    /// `reject`: port unreachable of the packet's family (inet and bridge tables).
+    PortUnreachable,
+}
+
+impl Reject {
+    /// NFT_REJECT_* and, with ICMPX, NFT_REJECT_ICMPX_PORT_UNREACH.
+    fn parts(self) -> (u32, Option<u8>) {
+        match self {
+            Self::TcpReset => (1, None),
+            Self::PortUnreachable => (2, Some(1)),
+        }
+    }
+}
+
 impl Expression {
     /// One element of NFTA_RULE_EXPRESSIONS.
     pub(super) fn encode(&self, list: Message) -> Message {
@@ -140,6 +152,10 @@ impl Expression {
         match self {
             Self::Payload { .. } => "payload",
             Self::Meta { .. } => "meta",
+            Self::Conntrack { .. } => "ct",
+            Self::Random { .. } => "numgen",
+            Self::Update { .. } => "dynset",
+            Self::Reject(_) => "reject",
             Self::DestinationType { .. } => "fib",
             Self::Compare { .. } => "cmp",
             Self::Mask { .. } => "bitwise",
@@ -160,6 +176,23 @@ impl Expression {
                 m.be32(1, *into as u32).be32(2, base).be32(3, offset).be32(4, len)
             }
             Self::Meta { key, into } => m.be32(1, *into as u32).be32(2, *key as u32),
+            Self::Conntrack { key, into } => {
+                let (number, direction) = key.parts();
+                let m = m.be32(1, *into as u32).be32(2, number);
+                direction.into_iter().fold(m, |m, direction| m.attribute(3, &[direction]))
+            }
+            Self::Random { modulus, into } => {
+                m.be32(1, *into as u32).be32(2, *modulus).be32(3, NUMGEN_RANDOM).be32(4, 0)
+            }
+            Self::Update { set, key, timeout_ms } => m
+                .string(1, set)
+                .be32(3, DYNSET_UPDATE)
+                .be32(4, *key as u32)
+                .attribute(6, &timeout_ms.to_be_bytes()),
+            Self::Reject(reject) => {
+                let (kind, code) = reject.parts();
+                code.into_iter().fold(m.be32(1, kind), |m, code| m.attribute(2, &[code]))
+            }
             Self::DestinationType { into } => {
                 m.be32(1, *into as u32).be32(2, FIB_ADDRESS_TYPE).be32(3, FIB_DESTINATION)
             }
@@ -211,6 +244,23 @@ impl Expression {
                 into: register(1)?,
             },
             "meta" => Self::Meta { into: register(1)?, key: Meta::decode(data.be32(2)?)? },
+            "ct" => {
+                Self::Conntrack { into: register(1)?, key: Conntrack::decode(data.be32(2)?, data.u8(3))? }
+            }
+            "numgen" if data.be32(3) == Some(NUMGEN_RANDOM) && data.be32(4).unwrap_or_default() == 0 => {
+                Self::Random { into: register(1)?, modulus: data.be32(2)? }
+            }
+            // 5, 7 and 10: data and expressions of the element, which these updates do not have.
+            "dynset"
+                if data.be32(3) == Some(DYNSET_UPDATE)
+                    && [5, 7, 10].iter().all(|kind| data.get(*kind).is_none()) =>
+            {
+                Self::Update { set: data.string(1)?, key: register(4)?, timeout_ms: data.be64(6)? }
+            }
+            "reject" => Self::Reject([Reject::TcpReset, Reject::PortUnreachable].into_iter().find(|r| {
+                r.parts().0 == data.be32(1).unwrap_or_default()
+                    && (r.parts().1.is_none() || r.parts().1 == data.u8(2))
+            })?),
             "fib" if data.be32(2) == Some(FIB_ADDRESS_TYPE) && data.be32(3) == Some(FIB_DESTINATION) => {
                 Self::DestinationType { into: register(1)? }
             }
@@ -292,44 +342,6 @@ pub(super) fn decode_each(list: Attributes<'_>) -> Vec<Reading> {
     list.map(read).collect()
 }
 
-impl Register {
-    fn decode(number: u32) -> Option<Self> {
-        match number {
-            // NFT_REG32_00 and _04 are the same registers by their other numbers.
-            1 | 8 => Some(Self::One),
-            2 | 12 => Some(Self::Two),
-            _ => None,
-        }
-    }
-}
-
-impl Field {
-    fn parts(self) -> (u32, u32, u32) {
-        match self {
-            Self::Link { offset, len } => (0, offset, len),
-            Self::Network { offset, len } => (1, offset, len),
-            Self::Transport { offset, len } => (2, offset, len),
-        }
-    }
-
-    fn decode(base: u32, offset: u32, len: u32) -> Option<Self> {
-        match base {
-            0 => Some(Self::Link { offset, len }),
-            1 => Some(Self::Network { offset, len }),
-            2 => Some(Self::Transport { offset, len }),
-            _ => None,
-        }
-    }
-}
-
-impl Meta {
-    fn decode(number: u32) -> Option<Self> {
-        [Self::Mark, Self::InputName, Self::OutputName, Self::NetworkProtocol, Self::TransportProtocol]
-            .into_iter()
-            .find(|key| *key as u32 == number)
-    }
-}
-
 impl Comparison {
     fn decode(number: u32) -> Option<Self> {
         [Self::Equal, Self::NotEqual].into_iter().find(|c| *c as u32 == number)
@@ -377,6 +389,14 @@ mod tests {
             Expression::Payload { field: Field::Transport { offset: 2, len: 2 }, into: One },
             Expression::Meta { key: Meta::TransportProtocol, into: One },
             Expression::DestinationType { into: One },
+            Expression::Conntrack { key: Conntrack::Status, into: Register::word(5) },
+            Expression::Conntrack { key: Conntrack::OriginalDestination4, into: One },
+            Expression::Conntrack { key: Conntrack::OriginalDestination6, into: One },
+            Expression::Conntrack { key: Conntrack::OriginalDestinationPort, into: Two },
+            Expression::Random { modulus: 3, into: Register::word(15) },
+            Expression::Update { set: "s".into(), key: One, timeout_ms: 10_800_000 },
+            Expression::Reject(Reject::TcpReset),
+            Expression::Reject(Reject::PortUnreachable),
             Expression::Compare { register: One, comparison: Comparison::NotEqual, value: vec![1, 2, 3] },
             Expression::Mask { register: One, mask: vec![255, 0] },
             Expression::Lookup { set: "s".into(), register: One, into: LookupInto::Nothing, inverted: true },

@@ -1,6 +1,7 @@
 //! Matches as nft(8) writes them, so that `nft list ruleset` shows them as a person would have typed them.
 
-use super::expression::{Comparison, Expression, Field, Meta, Register};
+use super::expression::{Comparison, Expression};
+use super::operand::{Field, Meta, Register};
 use crate::cidr::Cidr;
 use crate::route::Mac;
 

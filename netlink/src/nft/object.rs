@@ -1,10 +1,11 @@
-//! Tables, chains, rules, sets and elements: requests and decoded dumps.
+//! Tables, chains and rules: requests and decoded dumps.
 
-use super::expression::{self, Expression, Verdict};
+use super::expression::{self, Expression};
 use super::{Family, GENERIC_LEN, message, userdata};
 use crate::message::{Attributes, Message};
 
 const NEWTABLE: u16 = 0;
+const GETTABLE: u16 = 1;
 const DELTABLE: u16 = 2;
 const NEWCHAIN: u16 = 3;
 const GETCHAIN: u16 = 4;
@@ -12,11 +13,6 @@ const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
 const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
-const NEWSET: u16 = 9;
-const DELSET: u16 = 11;
-const NEWSETELEM: u16 = 12;
-const GETSETELEM: u16 = 13;
-const DELSETELEM: u16 = 14;
 const GETGEN: u16 = 16;
 
 const TABLE_NAME: u16 = 1;
@@ -35,25 +31,7 @@ const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
 const RULE_USERDATA: u16 = 7;
-const SET_TABLE: u16 = 1;
-const SET_NAME: u16 = 2;
-const SET_FLAGS: u16 = 3;
-const SET_KEY_TYPE: u16 = 4;
-const SET_KEY_LEN: u16 = 5;
-const SET_DATA_TYPE: u16 = 6;
-const SET_DATA_LEN: u16 = 7;
-const SET_ID: u16 = 10;
-const SET_USERDATA: u16 = 13;
-const SET_FLAG_MAP: u32 = 8;
-const DATA_TYPE_VERDICT: u32 = 0xffff_ff00;
-const ELEMENTS_TABLE: u16 = 1;
-const ELEMENTS_SET: u16 = 2;
-const ELEMENTS_LIST: u16 = 3;
-const LIST_ELEM: u16 = 1;
-const ELEMENT_KEY: u16 = 1;
-const ELEMENT_DATA: u16 = 2;
-const ELEMENT_USERDATA: u16 = 6;
-const DATA_VALUE: u16 = 1;
+const GENERATION_ID: u16 = 1;
 
 const ACCEPT: u32 = 1;
 
@@ -91,6 +69,34 @@ pub struct Chain<'a> {
     pub comment: Option<&'a str>,
 }
 
+/// A chain as it is in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainEntry {
+    pub name: String,
+    pub base: Option<BaseEntry>,
+}
+
+/// How a base chain is hooked; with numbers, since others make hooks that [`BaseChain`] does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseEntry {
+    /// NF_INET_*.
+    pub hook: u32,
+    pub kind: String,
+    pub priority: i32,
+    /// The policy is accept.
+    pub accepts: bool,
+}
+
+impl BaseEntry {
+    /// Is it what [`Batch::add_chain`](super::Batch::add_chain) makes of `base`?
+    pub fn is(&self, base: BaseChain) -> bool {
+        self.hook == base.hook as u32
+            && self.kind == base.kind
+            && self.priority == base.priority
+            && self.accepts
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Rule<'a> {
     pub expressions: Vec<Expression>,
@@ -110,41 +116,7 @@ pub struct RuleEntry {
     pub expressions: Option<Vec<Expression>>,
 }
 
-/// What a set's elements map to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SetKind {
-    Plain,
-    Verdicts,
-    /// nft's number for the data type, and its length in bytes.
-    Values(u32, u32),
-}
-
-/// A named set or map. `key_type` is nft's number (ipv4_addr 7, ipv6_addr 8, inet_proto 12, inet_service 13; a
-/// concatenation is each shifted by six bits) and matters to `nft list` alone; each part of a concatenated key is
-/// padded to four bytes.
-#[derive(Debug, Clone, Copy)]
-pub struct Set<'a> {
-    pub name: &'a str,
-    pub key_type: u32,
-    pub key_len: u32,
-    pub kind: SetKind,
-    pub comment: Option<&'a str>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Element {
-    pub key: Vec<u8>,
-    pub data: Option<ElementData>,
-    pub comment: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ElementData {
-    Verdict(Verdict),
-    Value(Vec<u8>),
-}
-
-fn with_comment(m: Message, kind: u16, comment: Option<&str>) -> Message {
+pub(super) fn with_comment(m: Message, kind: u16, comment: Option<&str>) -> Message {
     comment.into_iter().fold(m, |m, comment| m.attribute(kind, &userdata::encode(comment)))
 }
 
@@ -187,9 +159,21 @@ pub fn list_chains(table: Table<'_>) -> Message {
     message(format!("list chains of table {}", table.name), GETCHAIN, libc::NLM_F_DUMP, table.family)
 }
 
-pub fn decode_chain_name(body: &[u8], table: &str) -> Option<String> {
-    let attributes = Attributes::after(body, GENERIC_LEN)?;
-    (attributes.string(CHAIN_TABLE)? == table).then(|| attributes.string(CHAIN_NAME)).flatten()
+impl ChainEntry {
+    /// `None`: of another table.
+    pub fn decode(body: &[u8], table: &str) -> Option<Self> {
+        let attributes = Attributes::after(body, GENERIC_LEN)?;
+        if attributes.string(CHAIN_TABLE)? != table {
+            return None;
+        }
+        let base = attributes.nested(CHAIN_HOOK).map(|hook| BaseEntry {
+            hook: hook.be32(HOOK_NUMBER).unwrap_or(u32::MAX),
+            kind: attributes.string(CHAIN_TYPE).unwrap_or_default(),
+            priority: hook.be32(HOOK_PRIORITY).unwrap_or_default() as i32,
+            accepts: attributes.be32(CHAIN_POLICY) == Some(ACCEPT),
+        });
+        Some(Self { name: attributes.string(CHAIN_NAME)?, base })
+    }
 }
 
 pub fn flush_chain(table: Table<'_>, chain: &str) -> Message {
@@ -218,6 +202,12 @@ pub fn delete_rule(table: Table<'_>, rule: &RuleEntry) -> Message {
         .attribute(RULE_HANDLE, &rule.handle.to_be_bytes())
 }
 
+/// Of every chain of the table.
+pub fn list_table_rules(table: Table<'_>) -> Message {
+    message(format!("list rules of table {}", table.name), GETRULE, libc::NLM_F_DUMP, table.family)
+        .string(RULE_TABLE, table.name)
+}
+
 pub fn list_rules(table: Table<'_>, chain: &str) -> Message {
     let what = format!("list rules of {} {chain}", table.name);
     message(what, GETRULE, libc::NLM_F_DUMP, table.family)
@@ -226,8 +216,12 @@ pub fn list_rules(table: Table<'_>, chain: &str) -> Message {
 }
 
 impl RuleEntry {
-    pub fn decode(body: &[u8]) -> Option<Self> {
+    /// `None`: of another table.
+    pub fn decode(body: &[u8], table: &str) -> Option<Self> {
         let attributes = Attributes::after(body, GENERIC_LEN)?;
+        if attributes.string(RULE_TABLE)? != table {
+            return None;
+        }
         Some(Self {
             chain: attributes.string(RULE_CHAIN)?,
             handle: attributes.be64(RULE_HANDLE)?,
@@ -238,89 +232,16 @@ impl RuleEntry {
     }
 }
 
-/// `id` must differ between the sets of one batch.
-pub fn add_set(table: Table<'_>, set: &Set<'_>, id: u32) -> Message {
-    let flags = if set.kind == SetKind::Plain { 0 } else { SET_FLAG_MAP };
-    let m = message(format!("add set {} {}", table.name, set.name), NEWSET, libc::NLM_F_CREATE, table.family)
-        .string(SET_TABLE, table.name)
-        .string(SET_NAME, set.name)
-        .be32(SET_FLAGS, flags)
-        .be32(SET_KEY_TYPE, set.key_type)
-        .be32(SET_KEY_LEN, set.key_len)
-        .be32(SET_ID, id);
-    let m = match set.kind {
-        SetKind::Plain => m,
-        SetKind::Verdicts => m.be32(SET_DATA_TYPE, DATA_TYPE_VERDICT).be32(SET_DATA_LEN, 16),
-        SetKind::Values(kind, len) => m.be32(SET_DATA_TYPE, kind).be32(SET_DATA_LEN, len),
-    };
-    set.comment
-        .into_iter()
-        .fold(m, |m, c| m.attribute(SET_USERDATA, &userdata::encode_as(userdata::SET_COMMENT, c)))
+pub fn get_table(table: Table<'_>) -> Message {
+    message(format!("look at table {}", table.name), GETTABLE, 0, table.family).string(TABLE_NAME, table.name)
 }
 
-pub fn delete_set(table: Table<'_>, set: &str) -> Message {
-    message(format!("delete set {} {set}", table.name), DELSET, 0, table.family)
-        .string(SET_TABLE, table.name)
-        .string(SET_NAME, set)
+pub fn decode_table_flags(body: &[u8]) -> Option<u32> {
+    Attributes::after(body, GENERIC_LEN)?.be32(TABLE_FLAGS)
 }
 
-pub fn add_elements(table: Table<'_>, set: &str, elements: &[Element]) -> Message {
-    change_elements("add", NEWSETELEM, libc::NLM_F_CREATE, table, set, elements)
-}
-
-pub fn delete_elements(table: Table<'_>, set: &str, elements: &[Element]) -> Message {
-    change_elements("delete", DELSETELEM, 0, table, set, elements)
-}
-
-fn change_elements(
-    verb: &str,
-    kind: u16,
-    flags: i32,
-    table: Table<'_>,
-    set: &str,
-    elements: &[Element],
-) -> Message {
-    let what = format!("{verb} {} elements of set {} {set}", elements.len(), table.name);
-    message(what, kind, flags, table.family)
-        .string(ELEMENTS_TABLE, table.name)
-        .string(ELEMENTS_SET, set)
-        .nest(ELEMENTS_LIST, |m| elements.iter().fold(m, |m, e| m.nest(LIST_ELEM, |m| e.encode(m))))
-}
-
-pub fn list_elements(table: Table<'_>, set: &str) -> Message {
-    let what = format!("list elements of set {} {set}", table.name);
-    message(what, GETSETELEM, libc::NLM_F_DUMP, table.family)
-        .string(ELEMENTS_TABLE, table.name)
-        .string(ELEMENTS_SET, set)
-}
-
-pub fn decode_elements(body: &[u8]) -> Vec<Element> {
-    let list = Attributes::after(body, GENERIC_LEN).and_then(|a| a.nested(ELEMENTS_LIST));
-    list.into_iter().flatten().filter_map(|(_, value)| Element::decode(&Attributes::new(value))).collect()
-}
-
-impl Element {
-    fn encode(&self, m: Message) -> Message {
-        let m = m.nest(ELEMENT_KEY, |m| m.attribute(DATA_VALUE, &self.key));
-        let m = match &self.data {
-            None => m,
-            Some(ElementData::Verdict(verdict)) => m.nest(ELEMENT_DATA, |m| verdict.encode(m)),
-            Some(ElementData::Value(value)) => m.nest(ELEMENT_DATA, |m| m.attribute(DATA_VALUE, value)),
-        };
-        with_comment(m, ELEMENT_USERDATA, self.comment.as_deref())
-    }
-
-    fn decode(element: &Attributes<'_>) -> Option<Self> {
-        let data = element.nested(ELEMENT_DATA).and_then(|data| match data.get(DATA_VALUE) {
-            Some(value) => Some(ElementData::Value(value.to_vec())),
-            None => Verdict::decode(&data).map(ElementData::Verdict),
-        });
-        Some(Self {
-            key: element.nested(ELEMENT_KEY)?.get(DATA_VALUE)?.to_vec(),
-            data,
-            comment: element.get(ELEMENT_USERDATA).and_then(userdata::decode),
-        })
-    }
+pub fn decode_generation(body: &[u8]) -> Option<u32> {
+    Attributes::after(body, GENERIC_LEN)?.be32(GENERATION_ID)
 }
 
 pub fn generation() -> Message {
@@ -331,6 +252,7 @@ pub fn generation() -> Message {
 mod tests {
     use super::*;
     use crate::message::HEADER_LEN;
+    use crate::nft::Verdict;
 
     const TABLE: Table<'_> = Table { family: Family::Ipv4, name: "t" };
 
@@ -339,7 +261,7 @@ mod tests {
         let expressions = vec![Expression::Masquerade, Expression::Verdict(Verdict::Return)];
         let rule = Rule { expressions: expressions.clone(), comment: Some("pod-1"), tag: Some("net") };
         let bytes = add_rule(TABLE, "c", &rule).attribute(RULE_HANDLE, &7_u64.to_be_bytes()).sealed(1, true);
-        let decoded = RuleEntry::decode(&bytes[HEADER_LEN..]).expect("a rule");
+        let decoded = RuleEntry::decode(&bytes[HEADER_LEN..], "t").expect("a rule");
         let comment = Some("pod-1".to_owned());
         let tag = Some("net".to_owned());
         let wanted = RuleEntry { chain: "c".into(), handle: 7, comment, tag, expressions: Some(expressions) };
@@ -347,25 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn elements_survive_encoding() {
-        let elements = vec![
-            Element { key: vec![1, 2], data: None, comment: None },
-            Element {
-                key: vec![3],
-                data: Some(ElementData::Verdict(Verdict::Goto("c".into()))),
-                comment: Some("x".into()),
-            },
-            Element { key: vec![4], data: Some(ElementData::Value(vec![9])), comment: None },
-        ];
-        let bytes = add_elements(TABLE, "s", &elements).sealed(1, true);
-        assert_eq!(decode_elements(&bytes[HEADER_LEN..]), elements);
-    }
-
-    #[test]
     fn short_bodies_decode_to_nothing() {
         for length in 0..8 {
-            assert_eq!(RuleEntry::decode(&vec![0; length]), None);
-            assert!(decode_elements(&vec![0; length]).is_empty());
+            assert_eq!(RuleEntry::decode(&vec![0; length], "t"), None);
+            assert_eq!(ChainEntry::decode(&vec![0; length], "t"), None);
         }
     }
 }

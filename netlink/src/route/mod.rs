@@ -3,6 +3,7 @@
 mod address;
 mod link;
 mod neighbour;
+mod port;
 mod unicast;
 mod vxlan;
 
@@ -16,6 +17,7 @@ pub use link::{
     Veth,
 };
 pub use neighbour::{Forward, Neighbour};
+pub use port::PortLink;
 pub use unicast::{Route, RouteKind};
 pub use vxlan::Vxlan;
 
@@ -67,6 +69,23 @@ impl Socket {
     /// no namespace has it (any more).
     pub fn links_in(&mut self, netns: u32) -> Result<Vec<Link>, NetlinkError> {
         Ok(self.dump(&link::list_in(netns))?.iter().filter_map(|r| Link::decode(&r.body)).collect())
+    }
+
+    /// The ports of the bridge with this index.
+    pub fn bridge_ports(&mut self, bridge: u32) -> Result<Vec<PortLink>, NetlinkError> {
+        let replies = self.dump(&port::list(bridge))?;
+        let ports = replies.iter().filter_map(|r| PortLink::decode(&r.body));
+        Ok(ports.filter(|p| p.link.master == Some(bridge)).collect())
+    }
+
+    /// Do the ports of the bridge with this index belong to VLANs?
+    pub fn bridge_filters_vlans(&mut self, bridge: u32) -> Result<bool, NetlinkError> {
+        Ok(port::vlan_filtering(&self.get(link::get_by_index(bridge))?.body))
+    }
+
+    /// The queueing disciplines of all links, `ingress` and `clsact` among them: link index and kind.
+    pub fn qdiscs(&mut self) -> Result<Vec<(u32, String)>, NetlinkError> {
+        Ok(self.dump(&port::list_qdiscs())?.iter().filter_map(|r| port::decode_qdisc(&r.body)).collect())
     }
 
     /// The addresses of all links.
