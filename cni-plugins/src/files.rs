@@ -1,11 +1,13 @@
 //! Small records on disk: whole or not at all, and what is not there is no error.
 
-use std::fs::{self, DirBuilder, DirEntry, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use corten_sys::Context;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
 
 use crate::Result;
 
@@ -15,20 +17,27 @@ pub fn create_dir(dir: &Path) -> Result<()> {
     Ok(made.tried(|| format!("create data directory {}", dir.display()))?)
 }
 
-/// By a file `.<name>` beside it, renamed: killed in between, this leaves the old content. Names of records do not
-/// begin with a dot.
-pub fn replace(dir: &Path, name: &str, content: &[u8]) -> Result<()> {
-    let (path, new) = (dir.join(name), dir.join(format!(".{name}")));
-    let mut options = OpenOptions::new();
-    let written = options
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut file| file.write_all(content))
-        .and_then(|()| fs::rename(&new, &path));
+/// A new record is a file without a name that gets one when it is whole: killed in between, this leaves nothing to
+/// sweep. What exists, and where the filesystem has no such files, is written in place; readers take half a record.
+pub fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let written = match link_new(path, content) {
+        Err(_) => {
+            let mut options = OpenOptions::new();
+            let file = options.create(true).truncate(true).write(true).mode(0o600).open(path);
+            file.and_then(|mut file| file.write_all(content))
+        }
+        ok => ok,
+    };
     Ok(written.tried(|| format!("write {}", path.display()))?)
+}
+
+fn link_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mut file = File::from(openat(CWD, dir, flags, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(content)?;
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -59,10 +68,7 @@ pub fn list(dir: &Path) -> Result<Vec<(String, DirEntry)>> {
     let mut all = Vec::new();
     for entry in entries {
         let entry = entry.tried(what)?;
-        match entry.file_name().into_string() {
-            Ok(name) if !name.starts_with('.') => all.push((name, entry)),
-            _ => {}
-        }
+        all.extend(entry.file_name().into_string().ok().map(|name| (name, entry)));
     }
     Ok(all)
 }

@@ -15,6 +15,7 @@ mod frame;
 pub mod install;
 mod ipam;
 mod masquerade;
+mod owner;
 pub mod plugin;
 pub mod skel;
 mod spoof;

@@ -10,12 +10,11 @@ use corten_netlink::nft::{
 };
 use corten_netlink::{Cidr, NetlinkError, Protocol, Socket};
 use nix::errno::Errno;
-use sha2::{Digest, Sha512};
 
-use crate::Result;
 use crate::error::{Code, Error};
-use crate::frame;
+use crate::owner::{self, Owner};
 use crate::skel::ValidAttachment;
+use crate::{Result, frame};
 
 const TABLE: Table<'_> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
 const TABLE_COMMENT: &str = "Masquerading for plugins from github.com/containernetworking/plugins";
@@ -29,40 +28,18 @@ const COMMENT_MAX_BYTES: usize = 127;
 /// Deleting by handle meets another's delete of the same rule: look again this often.
 const TRIES: u32 = 10;
 
-/// Whose rules.
-#[derive(Debug, Clone, Copy)]
-pub struct Owner<'a> {
-    pub network: &'a str,
-    pub ifname: &'a str,
-    pub container_id: &'a str,
-}
-
-impl Owner<'_> {
-    fn hash(&self) -> String {
-        let instance = format!("{}:{}", self.ifname, self.container_id);
-        format!("{}-{}", short_hash(self.network), short_hash(&instance))
-    }
-
-    fn comment(&self) -> String {
-        let Self { network, ifname, container_id } = self;
-        let mut comment = format!("{}, net: {network}, if: {ifname}, id: {container_id}", self.hash());
-        comment = comment.replace('"', "");
-        comment.truncate(COMMENT_MAX_BYTES);
-        comment
-    }
-}
-
-/// The first 16 hex digits of SHA-512.
-fn short_hash(text: &str) -> String {
-    let digest = Sha512::digest(text);
-    let head = digest.first_chunk().expect("SHA-512 has 64 bytes");
-    format!("{:016x}", u64::from_be_bytes(*head))
+fn comment_of(owner: &Owner<'_>) -> String {
+    let Owner { network, ifname, container_id } = owner;
+    let mut comment = format!("{}, net: {network}, if: {ifname}, id: {container_id}", owner.hash());
+    comment = comment.replace('"', "");
+    comment.truncate(COMMENT_MAX_BYTES);
+    comment
 }
 
 /// Source-NATs what these addresses send out of their subnets. Rules this owner had before are replaced.
 pub fn set_up(owner: &Owner<'_>, addresses: &[Cidr]) -> Result<()> {
     let mut socket = open()?;
-    let comment = owner.comment();
+    let comment = comment_of(owner);
     replace(
         &mut socket,
         |rules| rules.starts_with(&owner.hash()),
@@ -111,13 +88,7 @@ pub fn tear_down(owner: &Owner<'_>) -> Result<()> {
 
 /// Removes the rules of attachments of this network that are not valid any more.
 pub fn collect_garbage(network: &str, valid: &[ValidAttachment]) -> Result<()> {
-    let of_network = format!("{}-", short_hash(network));
-    let hash =
-        |v: &ValidAttachment| Owner { network, ifname: &v.ifname, container_id: &v.container_id }.hash();
-    let valid: Vec<String> = valid.iter().map(hash).collect();
-    let stale = |comment: &str| {
-        comment.starts_with(&of_network) && !valid.iter().any(|hash| comment.starts_with(hash))
-    };
+    let stale = owner::is_stale(network, valid);
     replace(&mut open()?, stale, |_, _| Ok(()))
 }
 
@@ -184,15 +155,9 @@ mod tests {
     fn comments_are_upstreams() {
         let owner = Owner { network: "unit-test", ifname: "eth0", container_id: "one" };
         // printf '%s' unit-test | sha512sum; printf '%s' eth0:one | sha512sum
-        assert_eq!(owner.comment(), format!("{}, net: unit-test, if: eth0, id: one", owner.hash()));
+        assert_eq!(comment_of(&owner), format!("{}, net: unit-test, if: eth0, id: one", owner.hash()));
         assert_eq!(owner.hash().len(), 33);
         let long = Owner { container_id: &"a".repeat(100), ..owner };
-        assert_eq!(long.comment().len(), COMMENT_MAX_BYTES);
-    }
-
-    #[test]
-    fn hashes_are_the_head_of_sha512() {
-        // FIPS 180-4, the example "abc".
-        assert_eq!(short_hash("abc"), "ddaf35a193617aba");
+        assert_eq!(comment_of(&long).len(), COMMENT_MAX_BYTES);
     }
 }

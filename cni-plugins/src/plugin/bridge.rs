@@ -18,6 +18,7 @@ use self::container::Container;
 use super::Plugin;
 use crate::error::{Error, all};
 use crate::ipam::Ipam;
+use crate::owner::Owner;
 use crate::skel::{Attachment, Network, ValidAttachment};
 use crate::types::{self, CniResult, Interface};
 use crate::{Result, masquerade, spoof};
@@ -52,21 +53,13 @@ fn add(network: &Network, attachment: &Attachment) -> Result<Value> {
 
 fn undo_rules(network: &Network, attachment: &Attachment, config: &Config) -> Result<()> {
     let masquerade =
-        if config.ip_masq { masquerade::tear_down(&rule_owner(network, attachment)) } else { Ok(()) };
+        if config.ip_masq { masquerade::tear_down(&Owner::new(network, attachment)) } else { Ok(()) };
     let spoof = if config.mac_spoof_check {
         spoof::tear_down(&attachment.container_id, &attachment.ifname)
     } else {
         Ok(())
     };
     all([masquerade, spoof])
-}
-
-fn rule_owner<'a>(network: &'a Network, attachment: &'a Attachment) -> masquerade::Owner<'a> {
-    masquerade::Owner {
-        network: &network.name,
-        ifname: &attachment.ifname,
-        container_id: &attachment.container_id,
-    }
 }
 
 /// Everything of ADD that may have to be undone, given the addresses of IPAM (`None`: the network has none).
@@ -92,7 +85,7 @@ fn attach(
     }
     if config.ip_masq {
         let addresses: Vec<Cidr> = result.ips.iter().map(|ip| ip.address).collect();
-        masquerade::set_up(&rule_owner(network, attachment), &addresses)?;
+        masquerade::set_up(&Owner::new(network, attachment), &addresses)?;
     }
     let outer = host::wait_until_up(host, &veth, config.disable_container_interface)?;
     // The bridge takes a port's MAC while it has no address, so ask again.
@@ -123,7 +116,7 @@ fn del(network: &Network, attachment: &Attachment) -> Result<()> {
         Err(error) => Err(error),
     };
     let masquerade =
-        if config.ip_masq { masquerade::tear_down(&rule_owner(network, attachment)) } else { Ok(()) };
+        if config.ip_masq { masquerade::tear_down(&Owner::new(network, attachment)) } else { Ok(()) };
     let spoof = if config.mac_spoof_check {
         spoof::tear_down(&attachment.container_id, &attachment.ifname)
     } else {
@@ -149,7 +142,7 @@ fn check(network: &Network, attachment: &Attachment) -> Result<()> {
     check::attachment(&config, attachment, &result)?;
     if config.ip_masq {
         let addresses: Vec<Cidr> = result.ips.iter().map(|ip| ip.address).collect();
-        masquerade::check(&rule_owner(network, attachment), &addresses)?;
+        masquerade::check(&Owner::new(network, attachment), &addresses)?;
     }
     Ok(())
 }

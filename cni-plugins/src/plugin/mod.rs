@@ -1,6 +1,7 @@
 //! The plugins: a table of functions each, one file each.
 
 pub mod bridge;
+pub mod firewall;
 pub mod flannel;
 pub mod host_local;
 pub mod loopback;
@@ -30,6 +31,7 @@ pub struct Plugin {
 
 pub static ALL: &[&Plugin] = &[
     &bridge::PLUGIN,
+    &firewall::PLUGIN,
     &flannel::PLUGIN,
     &host_local::PLUGIN,
     &loopback::PLUGIN,

@@ -2,8 +2,10 @@
 //! machine's network is never touched and everything is gone when the thread ends.
 
 mod bridge;
+mod chain;
 mod differential;
 mod fault;
+mod firewall;
 mod flannel;
 mod host_local;
 mod loopback;

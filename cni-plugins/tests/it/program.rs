@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
-const PLUGINS: [&str; 6] = ["bridge", "flannel", "host-local", "loopback", "portmap", "tuning"];
+const PLUGINS: [&str; 7] = ["bridge", "firewall", "flannel", "host-local", "loopback", "portmap", "tuning"];
 const PROGRAM: &str = env!("CARGO_BIN_EXE_corten-cni");
 
 fn output(command: &mut Command) -> (Option<i32>, String, String) {
@@ -19,6 +19,7 @@ fn help_teaches_and_unknown_arguments_are_refused() {
     for word in [
         "install",
         "bridge",
+        "firewall",
         "flannel",
         "host-local",
         "loopback",

@@ -232,6 +232,10 @@ impl Host {
             let found = socket.nft_rules(Table { family, name: table }, chain).expect("listed");
             rules.extend(found.into_iter().map(|rule| format!("{chain}: {:?}", rule.comment)));
         }
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let found = socket.nft_rules(Table { family, name: "filter" }, "CNI-FORWARD").expect("listed");
+            rules.extend(found.into_iter().filter_map(|rule| Some(format!("CNI-FORWARD: {}", rule.tag?))));
+        }
         links.chain(addresses).chain(records).chain(rules).collect()
     }
 

@@ -336,7 +336,10 @@ impl Walk<'_> {
                 let equal = self.equals(registers[slot(*register)], value);
                 Meaning::Match(if *comparison == Comparison::Equal { equal } else { equal.not() })
             }
-            Expression::Lookup { into: LookupInto::Nothing, .. } => Meaning::Match(Holds::Maybe),
+            // A survey reads matches of iptables as `Reading::Other`.
+            Expression::Match { .. } | Expression::Lookup { into: LookupInto::Nothing, .. } => {
+                Meaning::Match(Holds::Maybe)
+            }
             Expression::Lookup { into: LookupInto::Verdict, set, .. } => {
                 Meaning::Effect(format!("leaves to map {set} what becomes of"))
             }

@@ -51,6 +51,11 @@ impl Batch {
         self.push(object::add_rule(table, chain, rule))
     }
 
+    /// Before all rules of the chain.
+    pub fn insert_rule(&mut self, table: Table<'_>, chain: &str, rule: &Rule<'_>) -> &mut Self {
+        self.push(object::insert_rule(table, chain, rule))
+    }
+
     /// By its handle.
     pub fn delete_rule(&mut self, table: Table<'_>, rule: &RuleEntry) -> &mut Self {
         self.push(object::delete_rule(table, rule))

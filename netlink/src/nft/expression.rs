@@ -115,7 +115,16 @@ pub enum Expression {
         packets: u64,
         bytes: u64,
     },
+    /// A match of iptables (nft_compat), in iptables' own tables: `info` is its C structure, padded to eight bytes.
+    Match {
+        name: &'static str,
+        revision: u32,
+        info: Vec<u8>,
+    },
 }
+
+/// The matches of iptables that [`Expression::Match`] stands for; others are not read.
+const MATCHES: [&str; 2] = ["comment", "conntrack"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LookupInto {
@@ -166,6 +175,7 @@ impl Expression {
             Self::Notrack => "notrack",
             Self::Redirect { .. } => "redir",
             Self::Counter { .. } => "counter",
+            Self::Match { .. } => "match",
         }
     }
 
@@ -231,6 +241,7 @@ impl Expression {
             Self::Counter { packets, bytes } => {
                 m.attribute(1, &bytes.to_be_bytes()).attribute(2, &packets.to_be_bytes())
             }
+            Self::Match { name, revision, info } => m.string(1, name).be32(2, *revision).attribute(3, info),
         }
     }
 
@@ -300,6 +311,11 @@ impl Expression {
             "notrack" => Self::Notrack,
             "redir" => Self::Redirect { port: register(1) },
             "counter" => Self::Counter { bytes: data.be64(1)?, packets: data.be64(2)? },
+            "match" => Self::Match {
+                name: MATCHES.into_iter().find(|name| data.string(1).as_deref() == Some(name))?,
+                revision: data.be32(2)?,
+                info: data.get(3)?.to_vec(),
+            },
             _ => return None,
         })
     }
@@ -321,7 +337,8 @@ pub(super) fn decode_each(list: Attributes<'_>) -> Vec<Reading> {
         let element = Attributes::new(value);
         let name = element.string(EXPR_NAME).unwrap_or_default();
         let data = element.nested(EXPR_DATA).unwrap_or(Attributes::new(&[]));
-        if let Some(known) = Expression::decode(&name, &data) {
+        let is_extension = matches!(name.as_str(), "match" | "target");
+        if let (false, Some(known)) = (is_extension, Expression::decode(&name, &data)) {
             return Reading::Known(known);
         }
         // NFTA_{META,CT,PAYLOAD,EXTHDR}_SREG.
@@ -334,9 +351,8 @@ pub(super) fn decode_each(list: Attributes<'_>) -> Vec<Reading> {
         };
         let writes = source.is_some_and(|kind| data.get(kind).is_some());
         // NFTA_{MATCH,TARGET}_NAME and _INFO.
-        let extension = matches!(name.as_str(), "match" | "target")
-            .then(|| Some((data.string(1)?, data.get(3).unwrap_or_default().to_vec())))
-            .flatten();
+        let extension =
+            is_extension.then(|| Some((data.string(1)?, data.get(3).unwrap_or_default().to_vec()))).flatten();
         Reading::Other { name, writes, extension }
     };
     list.map(read).collect()

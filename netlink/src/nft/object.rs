@@ -183,8 +183,16 @@ pub fn flush_chain(table: Table<'_>, chain: &str) -> Message {
 }
 
 pub fn add_rule(table: Table<'_>, chain: &str, rule: &Rule<'_>) -> Message {
+    new_rule(libc::NLM_F_CREATE | libc::NLM_F_APPEND, table, chain, rule)
+}
+
+pub fn insert_rule(table: Table<'_>, chain: &str, rule: &Rule<'_>) -> Message {
+    new_rule(libc::NLM_F_CREATE, table, chain, rule)
+}
+
+fn new_rule(flags: i32, table: Table<'_>, chain: &str, rule: &Rule<'_>) -> Message {
     let what = format!("add rule to {} {chain}", table.name);
-    let m = message(what, NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND, table.family)
+    let m = message(what, NEWRULE, flags, table.family)
         .string(RULE_TABLE, table.name)
         .string(RULE_CHAIN, chain)
         .nest(RULE_EXPRESSIONS, |m| rule.expressions.iter().fold(m, |m, e| e.encode(m)));

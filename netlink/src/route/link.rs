@@ -294,6 +294,13 @@ pub fn set_bridge_port(index: u32, port: BridgePort) -> Message {
     })
 }
 
+/// No frames to other isolated ports; its other settings stay.
+pub fn isolate_bridge_port(index: u32) -> Message {
+    let body = info(libc::AF_BRIDGE as u8, index, 0, 0);
+    Message::new(format!("isolate bridge port {index}"), libc::RTM_SETLINK, 0, &body)
+        .nest(libc::IFLA_PROTINFO, |m| m.attribute(IFLA_BRPORT_ISOLATED, &[1]))
+}
+
 /// Waits for an RCU grace period: some 17 ms for a veth.
 pub fn delete(index: u32) -> Message {
     Message::new(format!("delete link {index}"), libc::RTM_DELLINK, 0, &info(0, index, 0, 0))

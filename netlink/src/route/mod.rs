@@ -29,7 +29,8 @@ pub mod encode {
         add as add_address, add_undetected as add_address_undetected, delete as delete_address,
     };
     pub use super::link::{
-        create_bridge, create_veth, delete as delete_link, set as set_link, set_bridge_port,
+        create_bridge, create_veth, delete as delete_link, isolate_bridge_port, set as set_link,
+        set_bridge_port,
     };
     pub use super::neighbour::{
         delete as delete_neighbour, delete_forward, put as put_neighbour, put_forward,

@@ -59,12 +59,11 @@ impl Records {
         self.dir.join(&attachment.container_id)
     }
 
-    /// Whole or not at all. True: there was one before.
+    /// True: there was one before.
     pub fn write(&self, attachment: &Attachment, rendered: &Value) -> Result<bool> {
         let path = self.path(attachment);
         let existed = path.exists();
-        self.unlink_upstreams(attachment)?;
-        files::replace(&self.dir, &name(attachment), rendered.to_string().as_bytes())?;
+        files::write(&path, rendered.to_string().as_bytes())?;
         // Where another interface of this container has the name, or there are no hard links, we do without.
         let _ = fs::hard_link(&path, self.upstreams(attachment));
         Ok(existed)

@@ -42,7 +42,7 @@ impl Backups {
     pub fn write(&self, network: &Network, attachment: &Attachment, before: &Attributes) -> Result<()> {
         let content = Content { attributes: *before, network: network.name.clone() };
         let text = serde_json::to_vec_pretty(&content).expect("text, numbers and flags only");
-        files::replace(&self.dir, &name(&attachment.container_id, &attachment.ifname), &text)
+        files::write(&self.path(attachment), &text)
     }
 
     /// `None`: nothing was changed. A file that is none of ours tells nothing to restore, as upstream.
