@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conflist;
+pub mod daemon;
 pub mod fastpath;
 pub mod http;
 pub mod metrics;
@@ -15,5 +16,6 @@ pub mod options;
 pub mod overlay;
 pub mod services;
 pub mod source;
+pub mod status;
 pub mod subnet_env;
 pub mod watched;

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use regex_lite::Regex;
 
-use crate::node::{Dual, PublicIps};
+use crate::node::Dual;
+use crate::overlay::uplink::UplinkOptions;
 
 /// Connects the pods of all nodes: flannel's overlay (vxlan, host-gw), Services, and an eBPF fast path.
 ///
@@ -309,17 +311,8 @@ pub enum ServicesOptions {
     Kube,
 }
 
-/// How the interface to the other nodes is chosen: by name or address, then by expression, then by a route.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UplinkOptions {
-    pub names: Vec<String>,
-    pub patterns: Vec<String>,
-    pub can_reach: Option<IpAddr>,
-    pub public_ips: PublicIps,
-}
-
 /// What the daemon is to do, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     pub source: SourceOptions,
     pub kube: KubeAccess,
@@ -354,13 +347,13 @@ impl Run {
             return Err(OptionsError::Backtrace);
         }
         let uplink = UplinkOptions {
-            can_reach: address("iface-can-reach", &self.iface_can_reach, "an IP address")?,
+            iface_can_reach: address("iface-can-reach", &self.iface_can_reach, "an IP address")?,
             public_ips: Dual {
                 v4: address::<Ipv4Addr>("public-ip", &self.public_ip, "an IPv4 address")?,
                 v6: address::<Ipv6Addr>("public-ipv6", &self.public_ipv6, "an IPv6 address")?,
             },
-            names: self.iface.iter().filter(|name| !name.is_empty()).cloned().collect(),
-            patterns: self.iface_regex.iter().filter(|name| !name.is_empty()).cloned().collect(),
+            iface: self.iface.iter().filter(|name| !name.is_empty()).cloned().collect(),
+            iface_regex: self.patterns()?,
         };
         let source = self.source()?;
         Ok(Options {
@@ -400,6 +393,15 @@ impl Run {
             }),
             log_format: self.log_format,
         })
+    }
+
+    fn patterns(&self) -> Result<Vec<Regex>, OptionsError> {
+        const WANTED: &str = "a regular expression";
+        let regex = |text: &String| {
+            let wrong = |_| OptionsError::Value { flag: "iface-regex", value: text.clone(), wanted: WANTED };
+            Regex::new(text).map_err(wrong)
+        };
+        self.iface_regex.iter().filter(|text| !text.is_empty()).map(regex).collect()
     }
 
     fn source(&self) -> Result<SourceOptions, OptionsError> {
@@ -588,9 +590,9 @@ mod tests {
             assert_eq!(etcd.identity, Some(("/c".into(), "/k".into())));
             assert_eq!(etcd.user, Some(("u".into(), "p".into())));
             assert_eq!(etcd.renew_margin, Duration::from_mins(30));
-            assert_eq!(options.uplink.names, ["eth1"]);
-            assert_eq!(options.uplink.patterns, ["eth.*"]);
-            assert_eq!(options.uplink.can_reach, Some("10.0.0.9".parse().unwrap()));
+            assert_eq!(options.uplink.iface, ["eth1"]);
+            assert_eq!(options.uplink.iface_regex[0].as_str(), "eth.*");
+            assert_eq!(options.uplink.iface_can_reach, Some("10.0.0.9".parse().unwrap()));
             assert_eq!(options.uplink.public_ips.v6, Some("2001:db8::7".parse().unwrap()));
             assert_eq!(options.http, Some("127.0.0.1:8471".parse().unwrap()));
             assert!(options.ip_masq && !options.masq_fully_random && !options.forward_rules);
@@ -605,7 +607,7 @@ mod tests {
         let options =
             options(&["-iface", "eth1", "--iface", "10.0.0.1", "-subnet-file", "/s", "-ip-masq"], &[])
                 .unwrap();
-        assert_eq!(options.uplink.names, ["eth1", "10.0.0.1"]);
+        assert_eq!(options.uplink.iface, ["eth1", "10.0.0.1"]);
         assert_eq!(options.subnet_file, PathBuf::from("/s"));
         assert!(options.ip_masq);
     }
@@ -622,13 +624,14 @@ mod tests {
         let options = options(&["-subnet-file=/flag", "--ip-masq=false"], &env).unwrap();
         assert_eq!(options.subnet_file, PathBuf::from("/flag"));
         assert!(!options.ip_masq);
-        assert_eq!(options.uplink.names, ["eth9"]);
+        assert_eq!(options.uplink.iface, ["eth9"]);
         assert_eq!(options.source, SourceOptions::File { list: "/nodes".into() });
     }
 
     #[test]
     fn what_does_not_go_together_or_is_not_there_is_said() {
-        let table: [(&[&str], &str); 9] = [
+        let table: [(&[&str], &str); 10] = [
+            (&["--iface-regex", "eth("], "--iface-regex eth( is not a regular expression"),
             (&["--node-list", "/n", "--kube-subnet-mgr"], "exclude each other"),
             (&["--etcd-keyfile", "/k"], "give both"),
             (&["--etcd-password", "x"], "without --etcd-username"),

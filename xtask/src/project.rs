@@ -9,13 +9,14 @@ pub struct Program {
 }
 
 /// The programs of a node, in the order in which they call each other.
-pub const PROGRAMS: [Program; 7] = [
+pub const PROGRAMS: [Program; 8] = [
     Program { package: "corten", name: "corten" },
     Program { package: "corten-kubelet", name: "corten-kubelet" },
     Program { package: "corten-cri", name: "corten-cri" },
     Program { package: "corten-monitor", name: "corten-monitor" },
     Program { package: "corten-runtime", name: "corten-oci" },
     Program { package: "corten-cni", name: "corten-cni" },
+    Program { package: "corten-netd", name: "corten-netd" },
     Program { package: "corten-demo", name: "corten-demo" },
 ];
 

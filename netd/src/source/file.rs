@@ -190,7 +190,9 @@ pub fn vtep_mac(name: &str, family: &str) -> Mac {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let [_, _, first, rest @ ..] = (hash ^ (hash >> 48)).to_be_bytes();
+    // Names differ at their end, which FNV brings to the low bits alone.
+    let mixed = (hash ^ (hash >> 31)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let [first, rest @ .., _, _] = mixed.to_be_bytes();
     let mut mac = [0; 6];
     mac[0] = (first & 0xfc) | 0x02;
     mac[1..].copy_from_slice(&rest);

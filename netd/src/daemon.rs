@@ -1,0 +1,398 @@
+//! The daemon: a source, the overlay, the fast path and Services wired together, and what they tell.
+//!
+//! Starting waits for whatever may come (an uplink, etcd, a pod CIDR) and says what it waits for; what a person must
+//! mend ends it. Once running nothing ends it but SIGTERM and the loss of this node's place in the network. It leaves
+//! the kernel as it is: packets go on without it.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::http::{Answers, Server};
+use crate::metrics::Metrics;
+use crate::net_conf::NetConf;
+use crate::options::{Options, SourceOptions, node_name};
+use crate::overlay::{self, Overlay, Underlay};
+use crate::source::file::FileSource;
+use crate::source::{NodeSource, Snapshot, SourceError, read_net_conf};
+use crate::status::{NetworkReport, NodesReport, Report};
+use crate::subnet_env::{SubnetEnv, replace};
+use crate::{conflist, notify};
+
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_LAST: Duration = Duration::from_secs(5);
+
+/// Runs until `stop`, or until this node has lost its place.
+pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()> {
+    let _lock = lock(&options.state_dir)?;
+    let board = Arc::new(Board::default());
+    let _socket = Server::unix(&options.state_dir, board.clone())
+        .with_context(|| format!("listen in --state-dir {}", options.state_dir.display()))?;
+    let _http = match options.http {
+        Some(address) => Some(
+            Server::tcp(address, board.clone())
+                .await
+                .with_context(|| format!("listen on {address} (--healthz-ip, --healthz-port)"))?,
+        ),
+        None => None,
+    };
+    tokio::select! {
+        () = stop => {
+            info!("stopping; routes, rules and programs stay");
+            Ok(())
+        }
+        outcome = network(&options, &board) => outcome,
+    }
+}
+
+/// One daemon a state directory. The lock goes with the process.
+fn lock(dir: &Path) -> Result<std::fs::File> {
+    std::fs::create_dir_all(dir).with_context(|| format!("make --state-dir {}", dir.display()))?;
+    let path = dir.join("lock");
+    let file = std::fs::File::create(&path).with_context(|| format!("open {}", path.display()))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            bail!(
+                "another corten-netd runs with --state-dir {}; stop it or give another directory",
+                dir.display()
+            )
+        }
+        Err(error) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}
+
+/// Everything that makes a network. Ends with an error alone.
+async fn network(options: &Options, board: &Arc<Board>) -> Result<()> {
+    let source = open_source(options, board).await?;
+    let conf = source.net_conf().clone();
+    board.with(|facts| {
+        facts.source = source.name();
+        facts.network = Some((&conf).into());
+    });
+    info!("nodes from {}", source.name());
+    let patience = |what: &str| Patience { board: board.clone(), what: what.to_owned() };
+
+    let remembered = patience("reading this node").source(|| source.remembered()).await?;
+    let config = overlay_config(options, &conf);
+    let open = || std::future::ready(Overlay::open(config.clone(), remembered));
+    let overlay = patience("opening the overlay").retry(open, overlay::OverlayError::is_final).await?;
+    let mut underlay = overlay.underlay();
+    let announcement = underlay.borrow_and_update().announcement.clone();
+    patience("acquiring this node's pod CIDR").source(|| source.acquire(&announcement)).await?;
+    let nodes = patience("reading the list of nodes").source(|| source.watch()).await?;
+    board.with(|facts| {
+        facts.nodes = Some(nodes.clone());
+        facts.overlay = Some(overlay.status());
+        facts.waiting = None;
+    });
+
+    let mut tasks = JoinSet::new();
+    let files = Files {
+        subnet_env: options.subnet_file.clone(),
+        conflist: options.cni_conf_dir.as_ref().map(|dir| dir.join(conflist::NAME)),
+        bridge: options.bridge.clone(),
+        ip_masq: options.ip_masq,
+        conf,
+    };
+    let readiness = Readiness {
+        files,
+        board: board.clone(),
+        nodes: nodes.clone(),
+        underlay: underlay.clone(),
+        overlay: overlay.status(),
+        source: source.clone(),
+    };
+    tasks.spawn(readiness.run());
+    tasks.spawn(announce(source.clone(), underlay, board.clone()));
+    tasks.spawn(async move {
+        overlay.run(nodes).await.context("overlay")?;
+        bail!(
+            "this node has lost its place in the network (its lease was revoked); start again for a new one"
+        )
+    });
+    match tasks.join_next().await {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(panic)) => Err(panic).context("a part of the daemon broke"),
+        None => Ok(()),
+    }
+}
+
+async fn open_source(options: &Options, board: &Arc<Board>) -> Result<Arc<dyn NodeSource>> {
+    match &options.source {
+        SourceOptions::File { list } => {
+            let conf = read_net_conf(&options.net_conf)?;
+            let host = rustix::system::uname();
+            let name = node_name(
+                options.node_name.as_deref(),
+                std::env::var_os("NODE_NAME").as_deref(),
+                &host.nodename().to_string_lossy(),
+            );
+            let list = std::path::absolute(list).context("--node-list")?;
+            board.with(|facts| facts.source = format!("node list {}", list.display()));
+            Ok(Arc::new(FileSource::new(&list, &name, conf)))
+        }
+        SourceOptions::Kube { .. } | SourceOptions::Etcd(_) => bail!("not yet"),
+    }
+}
+
+fn overlay_config(options: &Options, conf: &NetConf) -> overlay::Config {
+    overlay::Config {
+        net_conf: conf.clone(),
+        uplink: options.uplink.clone(),
+        ip_masq: options.ip_masq,
+        masq_fully_random: options.masq_fully_random,
+        forward_rules: options.forward_rules,
+        blackhole_route: options.blackhole_route,
+        resync: options.resync,
+    }
+}
+
+/// Tells the source when this node's address changes.
+async fn announce(
+    source: Arc<dyn NodeSource>,
+    mut underlay: watch::Receiver<Underlay>,
+    board: Arc<Board>,
+) -> Result<()> {
+    let mut last = underlay.borrow_and_update().announcement.clone();
+    while underlay.changed().await.is_ok() {
+        let announcement = underlay.borrow_and_update().announcement.clone();
+        if announcement == last {
+            continue;
+        }
+        info!(public = ?announcement.public_ips, "this node's address changed");
+        let patience = Patience { board: board.clone(), what: "announcing this node's new address".into() };
+        patience.source(|| source.acquire(&announcement)).await?;
+        board.with(|facts| facts.waiting = None);
+        last = announcement;
+    }
+    // The overlay has ended and says why.
+    std::future::pending().await
+}
+
+/// Tries until it works or can never work.
+struct Patience {
+    board: Arc<Board>,
+    what: String,
+}
+
+impl Patience {
+    async fn source<T, F>(self, attempt: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, SourceError>>,
+    {
+        self.retry(attempt, SourceError::is_final).await
+    }
+
+    /// Says once what it waits for, and again when that changes.
+    async fn retry<T, E, F>(self, mut attempt: impl FnMut() -> F, is_final: fn(&E) -> bool) -> Result<T>
+    where
+        E: Display + std::error::Error + Send + Sync + 'static,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut pause = RETRY_FIRST;
+        let mut said = String::new();
+        loop {
+            match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) if is_final(&error) => return Err(error).context(self.what),
+                Err(error) => {
+                    let why = format!("{}: {error}", self.what);
+                    if why != said {
+                        warn!("{why}; trying again");
+                        said.clone_from(&why);
+                    }
+                    self.board.with(|facts| facts.waiting = Some(why));
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_LAST);
+        }
+    }
+}
+
+/// What is written for CNI once the overlay stands.
+struct Files {
+    subnet_env: PathBuf,
+    conflist: Option<PathBuf>,
+    bridge: String,
+    ip_masq: bool,
+    conf: NetConf,
+}
+
+impl Files {
+    fn write(&self, snapshot: &Snapshot, underlay: &Underlay) -> Result<()> {
+        let env = SubnetEnv {
+            networks: self.conf.networks,
+            pod_cidrs: snapshot.local.pod_cidrs,
+            mtu: underlay.pod_mtu,
+            ip_masq: self.ip_masq,
+        };
+        let wrote = env
+            .write(&self.subnet_env)
+            .with_context(|| format!("write --subnet-file {}", self.subnet_env.display()))?;
+        if wrote {
+            info!(file = %self.subnet_env.display(), mtu = env.mtu, "wrote subnet.env");
+        }
+        if let Some(file) = &self.conflist {
+            replace(file, &conflist::text(&self.subnet_env, &self.bridge))
+                .with_context(|| format!("write {}", file.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps subnet.env true, and says when pods can talk: rules first, then the file, then everybody is told.
+struct Readiness {
+    files: Files,
+    board: Arc<Board>,
+    nodes: watch::Receiver<Snapshot>,
+    underlay: watch::Receiver<Underlay>,
+    overlay: watch::Receiver<overlay::Status>,
+    source: Arc<dyn NodeSource>,
+}
+
+impl Readiness {
+    async fn run(mut self) -> Result<()> {
+        if self.overlay.wait_for(|status| status.ready).await.is_err() {
+            return std::future::pending().await;
+        }
+        let mut told = false;
+        loop {
+            let written =
+                self.files.write(&self.nodes.borrow_and_update(), &self.underlay.borrow_and_update());
+            let retry = written.is_err();
+            match written {
+                Ok(()) if !told => {
+                    told = true;
+                    self.tell();
+                }
+                Ok(()) => self.board.with(|facts| facts.files = None),
+                Err(error) => {
+                    warn!("{error:#}");
+                    self.board.with(|facts| facts.files = Some(format!("{error:#}")));
+                }
+            }
+            tokio::select! {
+                changed = self.nodes.changed() => if changed.is_err() { break },
+                changed = self.underlay.changed() => if changed.is_err() { break },
+                () = tokio::time::sleep(RETRY_LAST), if retry => {}
+            }
+        }
+        // The overlay has ended and says why.
+        std::future::pending().await
+    }
+
+    fn tell(&self) {
+        self.board.with(|facts| (facts.ready, facts.files) = (true, None));
+        info!("ready");
+        if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
+            && let Err(error) = notify::notify(&socket, "READY=1")
+        {
+            warn!("cannot tell the service manager at {}: {error}", socket.to_string_lossy());
+        }
+        let (source, board) = (self.source.clone(), self.board.clone());
+        tokio::spawn(async move {
+            let mut pause = RETRY_FIRST;
+            while let Err(error) = source.network_is_up().await {
+                board.with(|facts| facts.network_up = Some(error.to_string()));
+                warn!("{error}");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY_LAST);
+            }
+            board.with(|facts| facts.network_up = None);
+        });
+    }
+}
+
+/// What the parts have told so far; answers whoever asks.
+#[derive(Default)]
+struct Board {
+    facts: Mutex<Facts>,
+}
+
+#[derive(Default)]
+struct Facts {
+    source: String,
+    network: Option<NetworkReport>,
+    waiting: Option<String>,
+    ready: bool,
+    /// What keeps subnet.env from being written.
+    files: Option<String>,
+    /// What keeps the source from being told that the network is up.
+    network_up: Option<String>,
+    nodes: Option<watch::Receiver<Snapshot>>,
+    overlay: Option<watch::Receiver<overlay::Status>>,
+}
+
+impl Board {
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.facts());
+    }
+
+    fn report(&self) -> Report {
+        let facts = self.facts();
+        let nodes = facts.nodes.as_ref().map(|nodes| NodesReport::from(&*nodes.borrow()));
+        let overlay = facts.overlay.as_ref().map(|status| status.borrow().clone());
+        let mut problems: Vec<String> = Vec::new();
+        problems.extend(nodes.iter().filter_map(|nodes| nodes.fault.clone()));
+        problems.extend(
+            nodes.iter().flat_map(|nodes| &nodes.left_out).map(|left| format!("{}: {}", left.node, left.why)),
+        );
+        problems.extend(overlay.iter().flat_map(overlay::Status::problems));
+        problems.extend([&facts.files, &facts.network_up].into_iter().flatten().cloned());
+        let waiting = facts.waiting.clone().or_else(|| {
+            let making = facts.nodes.is_some() && !facts.ready;
+            making.then(|| "making routes and rules".to_owned())
+        });
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            source: facts.source.clone(),
+            ready: facts.ready,
+            waiting,
+            network: facts.network.clone(),
+            nodes,
+            overlay,
+            problems,
+        }
+    }
+}
+
+impl Answers for Board {
+    fn ready(&self) -> Result<(), String> {
+        let report = self.report();
+        if report.ready {
+            return Ok(());
+        }
+        let why: Vec<String> = report.waiting.into_iter().chain(report.problems).collect();
+        Err(why.join("; "))
+    }
+
+    fn metrics(&self, metrics: &mut Metrics) {
+        self.report().metrics(metrics);
+    }
+
+    fn status_text(&self) -> String {
+        self.report().text()
+    }
+
+    fn status_json(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.report()).expect("a report is JSON")
+    }
+
+    fn drops(&self, _json: bool) -> Result<mpsc::Receiver<Bytes>, String> {
+        Err("the fast path is off: the kernel drops nothing that it would tell".into())
+    }
+}
