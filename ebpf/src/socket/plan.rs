@@ -274,3 +274,6 @@ fn write_set(
     sets.push(Change::WriteSet { set, backends });
     Choice { set, count }
 }
+
+#[cfg(test)]
+mod tests;

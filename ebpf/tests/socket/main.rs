@@ -3,4 +3,10 @@
 
 mod world;
 
+mod affinity;
+mod change;
 mod connect;
+mod datagram;
+mod node_port;
+mod pinned;
+mod stale;

@@ -170,7 +170,8 @@ fn setns_back(node: &NetNs) {
 
 fn route(link: u32, to: &str, via: Option<&str>) {
     let to: Cidr = to.parse().expect("a range");
-    let route = Route { link: Some(link), gateway: via.map(ip), ..Route::to(to) };
+    let scope = if via.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
+    let route = Route { link: Some(link), gateway: via.map(ip), scope, ..Route::to(to) };
     route_socket().transact(vec![encode::add_route(&route)]).expect("a route");
 }
 
@@ -251,6 +252,11 @@ impl Backends {
     pub fn accepted(&self) -> (SocketAddr, TcpStream) {
         let accept = || self.tcp.iter().find_map(|l| Some((l.local_addr().ok()?, l.accept().ok()?.0)));
         until(accept).expect("a connection at a backend")
+    }
+
+    /// Takes one connection that waits, if there is one.
+    pub fn accept_one(&self) -> bool {
+        self.tcp.iter().any(|listener| listener.accept().is_ok())
     }
 
     /// Connects to a frontend; who was reached.
