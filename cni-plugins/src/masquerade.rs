@@ -81,9 +81,8 @@ fn masquerade_rule(address: Cidr, comment: &str) -> Rule<'_> {
     Rule { expressions, comment: Some(comment), tag: None }
 }
 
-pub fn tear_down(owner: &Owner<'_>) -> Result<()> {
-    let mut socket = open()?;
-    replace(&mut socket, |comment| comment.starts_with(&owner.hash()), |_, _| Ok(()))
+pub fn tear_down(socket: &mut Socket, owner: &Owner<'_>) -> Result<()> {
+    replace(socket, |comment| comment.starts_with(&owner.hash()), |_, _| Ok(()))
 }
 
 /// Removes the rules of attachments of this network that are not valid any more.

@@ -58,9 +58,8 @@ pub fn set_up(container_id: &str, ifname: &str, host_link: &str, mac: Mac) -> Re
 }
 
 /// What is not there is no error.
-pub fn tear_down(container_id: &str, ifname: &str) -> Result<()> {
+pub fn tear_down(socket: &mut Socket, container_id: &str, ifname: &str) -> Result<()> {
     let names = Names::new(container_id, ifname);
-    let mut socket = Socket::open(Protocol::Netfilter)?;
     let mut batch = Batch::new();
     for rule in socket.nft_rules(TABLE, PREROUTING)? {
         if rule.comment.as_deref() == Some(&names.comment) {
@@ -76,5 +75,5 @@ pub fn tear_down(container_id: &str, ifname: &str) -> Result<()> {
     for name in &existing {
         batch.delete_chain(TABLE, name);
     }
-    Ok(batch.commit(&mut socket)?)
+    Ok(batch.commit(socket)?)
 }

@@ -44,22 +44,11 @@ fn add(network: &Network, attachment: &Attachment) -> Result<Value> {
     outcome.map_err(|error| {
         let undone = [
             container.remove_link(),
-            undo_rules(network, attachment, &config),
+            remove_rules(network, attachment, config.ip_masq, config.mac_spoof_check).map(drop),
             config.ipam.as_ref().map_or(Ok(()), |ipam| ipam.del(network, attachment)),
         ];
         error.and(undone.into_iter().filter_map(Result::err))
     })
-}
-
-fn undo_rules(network: &Network, attachment: &Attachment, config: &Config) -> Result<()> {
-    let masquerade =
-        if config.ip_masq { masquerade::tear_down(&Owner::new(network, attachment)) } else { Ok(()) };
-    let spoof = if config.mac_spoof_check {
-        spoof::tear_down(&attachment.container_id, &attachment.ifname)
-    } else {
-        Ok(())
-    };
-    all([masquerade, spoof])
 }
 
 /// Everything of ADD that may have to be undone, given the addresses of IPAM (`None`: the network has none).
@@ -107,22 +96,48 @@ fn attach(
 
 /// Works on as much as is left: rules are found by hash and chain name, the link through the namespace or, when that
 /// is gone, through prevResult.
+///
+/// Rules first: what removes them waits for an RCU grace period when its socket closes, what deletes the link waits for
+/// one before it returns. So both wait for the same (`rules` is dropped last).
 fn del(network: &Network, attachment: &Attachment) -> Result<()> {
     let config = config::ForDel::load(network);
+    let rules = remove_rules(network, attachment, config.ip_masq, config.mac_spoof_check);
     let link = if attachment.netns_doomed { Ok(()) } else { delete_link(network, attachment) };
     let ipam = match Ipam::of(network) {
         Ok(Some(ipam)) => ipam.del(network, attachment),
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
-    let masquerade =
-        if config.ip_masq { masquerade::tear_down(&Owner::new(network, attachment)) } else { Ok(()) };
-    let spoof = if config.mac_spoof_check {
-        spoof::tear_down(&attachment.container_id, &attachment.ifname)
+    let (rules, _open) = match rules {
+        Ok(open) => (Ok(()), open),
+        Err(error) => (Err(error), None),
+    };
+    all([link, ipam, rules])
+}
+
+/// The socket that removed them: closing it waits.
+fn remove_rules(
+    network: &Network,
+    attachment: &Attachment,
+    masquerade: bool,
+    spoof: bool,
+) -> Result<Option<Socket>> {
+    if !masquerade && !spoof {
+        return Ok(None);
+    }
+    let mut socket = Socket::open(Protocol::Netfilter)?;
+    let masquerade = if masquerade {
+        masquerade::tear_down(&mut socket, &Owner::new(network, attachment))
     } else {
         Ok(())
     };
-    all([link, ipam, masquerade, spoof])
+    let spoof = if spoof {
+        spoof::tear_down(&mut socket, &attachment.container_id, &attachment.ifname)
+    } else {
+        Ok(())
+    };
+    all([masquerade, spoof])?;
+    Ok(Some(socket))
 }
 
 fn delete_link(network: &Network, attachment: &Attachment) -> Result<()> {
