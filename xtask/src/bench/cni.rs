@@ -9,7 +9,7 @@ use super::{Report, measured};
 use crate::project::{cargo, release_dir, target};
 use crate::{packages, run};
 
-/// ADD and DEL of bridge, host-local and portmap, beside Debian's Go plugins and the kernel alone.
+/// ADD and DEL of the plugins and of whole chains, beside Debian's Go plugins and the kernel alone.
 ///
 /// In a network namespace of its own, taking turns; a plugin's time is its whole process. Needs root.
 #[derive(clap::Args)]

@@ -32,15 +32,17 @@ const ROLES: &[(&str, &[&str], &[Peer])] = &[
         &[("containerd", &["containerd", "containerd-shim-runc-v2"])],
     ),
     (
-        "CNI: bridge, host-local, loopback, portmap",
+        "CNI plugins (flannel is ours alone)",
         &["corten-cni"],
         &[(
             "containernetworking-plugins",
             &[
                 "/usr/lib/cni/bridge",
+                "/usr/lib/cni/firewall",
                 "/usr/lib/cni/host-local",
                 "/usr/lib/cni/loopback",
                 "/usr/lib/cni/portmap",
+                "/usr/lib/cni/tuning",
             ],
         )],
     ),
