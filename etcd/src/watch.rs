@@ -56,6 +56,8 @@ pub struct Watcher {
     link: Link,
     requests: mpsc::Sender<WatchRequest>,
     answers: Streaming<WatchResponse>,
+    /// Of a revision that has been told in part.
+    partial: Vec<Change>,
 }
 
 impl Client {
@@ -87,7 +89,7 @@ impl Client {
             Ok(answer) => answer.into_inner(),
             Err(status) => return Err(self.broken(&link, &status).await),
         };
-        let mut watcher = Watcher { client: self.clone(), link, requests, answers };
+        let mut watcher = Watcher { client: self.clone(), link, requests, answers, partial: Vec::new() };
         let created = watcher.message().await?;
         if created.created && !created.canceled { Ok(watcher) } else { Err(canceled(&created)) }
     }
@@ -105,13 +107,11 @@ impl Client {
 
 impl Watcher {
     /// The next changes, in order, each revision whole. After an error the watch is over: open another one from the
-    /// revision after the last that was told.
+    /// revision after the last that was told. Cancel safe.
     ///
     /// # Errors
-    /// [`EtcdError::Compacted`]: changes were missed and are gone; list anew. Cancel safe between messages only: what
-    /// was received in part is lost with the future, so a watch that is given up must be opened anew.
+    /// [`EtcdError::Compacted`]: changes were missed and are gone; list anew.
     pub async fn next(&mut self) -> Result<Changes, EtcdError> {
-        let mut changes = Vec::new();
         loop {
             let answer = self.message().await?;
             if answer.canceled || answer.compact_revision != 0 {
@@ -119,10 +119,10 @@ impl Watcher {
             }
             let revision = crate::kv::revision(answer.header)?;
             for event in answer.events {
-                changes.push(change(event)?);
+                self.partial.push(change(event)?);
             }
             if !answer.fragment {
-                return Ok(Changes { revision, changes });
+                return Ok(Changes { revision, changes: std::mem::take(&mut self.partial) });
             }
         }
     }

@@ -21,11 +21,12 @@ use crate::metrics::Metrics;
 use crate::net_conf::NetConf;
 use crate::options::{Options, SourceOptions, node_name};
 use crate::overlay::{self, Overlay, Underlay};
+use crate::source::etcd::EtcdSource;
 use crate::source::file::FileSource;
 use crate::source::{NodeSource, Snapshot, SourceError, read_net_conf};
 use crate::status::{NetworkReport, NodesReport, Report};
 use crate::subnet_env::{SubnetEnv, replace};
-use crate::{conflist, notify};
+use crate::{conflist, notify, subnet_env};
 
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(5);
@@ -140,7 +141,13 @@ async fn open_source(options: &Options, board: &Arc<Board>) -> Result<Arc<dyn No
             board.with(|facts| facts.source = format!("node list {}", list.display()));
             Ok(Arc::new(FileSource::new(&list, &name, conf)))
         }
-        SourceOptions::Kube { .. } | SourceOptions::Etcd(_) => bail!("not yet"),
+        SourceOptions::Etcd(etcd) => {
+            board.with(|facts| facts.source = EtcdSource::describe(etcd));
+            let previous = subnet_env::previous(&options.subnet_file);
+            let patience = Patience { board: board.clone(), what: "opening etcd".into() };
+            Ok(Arc::new(patience.source(|| EtcdSource::connect(etcd, previous)).await?))
+        }
+        SourceOptions::Kube { .. } => bail!("not yet"),
     }
 }
 
@@ -170,7 +177,8 @@ async fn announce(
         }
         info!(public = ?announcement.public_ips, "this node's address changed");
         let patience = Patience { board: board.clone(), what: "announcing this node's new address".into() };
-        patience.source(|| source.acquire(&announcement)).await?;
+        // Nothing that a source says now may end a network that runs.
+        patience.retry(|| source.acquire(&announcement), |_| false).await?;
         board.with(|facts| facts.waiting = None);
         last = announcement;
     }

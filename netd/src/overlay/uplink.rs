@@ -1,7 +1,7 @@
 //! The uplink: the link by which other nodes are reached, its addresses and MTU. Pure: [`choose`] sees dumps alone.
 //!
 //! In flannel's order: each `--iface` (a name or an address), each `--iface-regex` (against addresses, then names),
-//! `--iface-can-reach`, else the link of the default route.
+//! `--iface-can-reach`, else the link that has the public address, else the link of the default route.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -143,6 +143,12 @@ fn choose_link<'a>(
     if let Some(target) = options.iface_can_reach {
         let link = survey.reaching.or(survey.former).and_then(by_index);
         return link.map(|link| (link, None)).ok_or(UplinkError::Unreachable(target));
+    }
+    let told = [options.public_ips.v4.map(IpAddr::V4), options.public_ips.v6.map(IpAddr::V6)];
+    for public in told.into_iter().flatten() {
+        if let Some(link) = with_address(survey, |a| a == public).next() {
+            return Ok((link, Some(public)));
+        }
     }
     let default = [(families.v4, true), (families.v6, false)]
         .into_iter()

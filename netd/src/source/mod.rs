@@ -6,7 +6,10 @@
 //! place, [`admit`], whatever the source.
 
 pub mod admit;
+pub mod allocate;
+pub mod etcd;
 pub mod file;
+pub mod lease;
 
 use std::path::Path;
 
