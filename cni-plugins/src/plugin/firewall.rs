@@ -8,6 +8,7 @@
 mod config;
 mod forward;
 mod isolation;
+mod legacy;
 
 use corten_netlink::nft::{Batch, HookedChain};
 use corten_netlink::{NetlinkError, Protocol, Socket};
@@ -46,7 +47,7 @@ fn add(network: &Network, attachment: &Attachment) -> Result<Value> {
     let owner = Owner::new(network, attachment).hash();
     transact(|socket, batch| {
         let hooked = socket.nft_hooked_chains()?;
-        if let Some(refusal) = refuse_firewalld(&config, &hooked) {
+        if let Some(refusal) = refuse_unreachable(&config, &hooked) {
             return Ok(Err(refusal));
         }
         for family in Family::BOTH.into_iter().filter(|family| family.is_hooked(&hooked)) {
@@ -62,23 +63,36 @@ fn add(network: &Network, attachment: &Attachment) -> Result<Value> {
         Ok(Ok(()))
     })?;
     if let (Policy::Isolated, Some(port)) = (config.policy, &port) {
-        port.isolate()?;
+        port.isolate().map_err(|error| {
+            let undone = remove(|_, rule| forward::is_owned_by(rule, &owner));
+            error.and(undone.err())
+        })?;
     }
     types::echo(prev_result, network.version)
 }
 
-/// firewalld refuses what belongs to no zone, in a chain that it rewrites at every reload: rules of ours there would
-/// not last. Upstream tells it by D-Bus, so silence would break what worked.
-fn refuse_firewalld(config: &Config, hooked: &[HookedChain]) -> Option<Error> {
-    if config.backend == Backend::Nftables || !hooked.iter().any(|chain| chain.table == "firewalld") {
+/// Who would drop the container's packets where we cannot let them through. Upstream reaches both (by D-Bus, by running
+/// iptables), so silence would break what worked; `"backend": "nftables"` says that the administrator has seen to it.
+fn refuse_unreachable(config: &Config, hooked: &[HookedChain]) -> Option<Error> {
+    if config.backend == Backend::Nftables {
         return None;
     }
-    let remedy = format!(
-        "bind the network's subnet to a zone (firewall-cmd --permanent --zone={} --add-source=SUBNET; firewall-cmd \
-         --reload) and write \"backend\": \"nftables\"",
-        config.firewalld_zone
-    );
-    Some(Error::unsupported("backend", "firewalld runs, and is not spoken to").details(remedy))
+    if hooked.iter().any(|chain| chain.table == "firewalld") {
+        // It rewrites its chains at every reload: rules of ours there would not last.
+        let remedy = format!(
+            "bind the network's subnet to a zone (firewall-cmd --permanent --zone={} --add-source=SUBNET; \
+             firewall-cmd --reload) and write \"backend\": \"nftables\"",
+            config.firewalld_zone
+        );
+        return Some(Error::unsupported("backend", "firewalld runs, and is not spoken to").details(remedy));
+    }
+    if Family::BOTH.into_iter().any(|family| legacy::forward_drops(family == Family::Ipv4)) {
+        let remedy = "use the nf_tables variant of iptables (update-alternatives --set iptables \
+                      /usr/sbin/iptables-nft), or let the network's subnet through and write \"backend\": \"nftables\"";
+        let why = "the legacy variant of iptables drops what this host forwards, and is out of reach";
+        return Some(Error::unsupported("backend", why).details(remedy));
+    }
+    None
 }
 
 /// In one transaction; an inner error is not tried again.
@@ -151,7 +165,7 @@ fn status(network: &Network) -> Result<()> {
     let hooked = hooked.map_err(|error: NetlinkError| {
         Error::new(Code::NotAvailable, format!("firewall needs nf_tables: {error}"))
     })?;
-    match refuse_firewalld(&config, &hooked) {
+    match refuse_unreachable(&config, &hooked) {
         Some(refusal) => Err(Error::new(Code::NotAvailable, refusal.msg).details(refusal.details)),
         None => Ok(()),
     }

@@ -6,7 +6,7 @@ mod rules;
 
 use std::net::IpAddr;
 
-use corten_netlink::nft::{Family, Transport};
+use corten_netlink::nft::Transport;
 use corten_netlink::route::{IPV4_DEVCONF_ROUTE_LOCALNET, LinkChange, encode};
 use corten_netlink::{Protocol, Socket, conntrack};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use self::config::{Config, container_addresses};
 use super::Plugin;
 use crate::Result;
-use crate::error::{Code, Error, all};
+use crate::error::{Code, Error};
 use crate::skel::{Attachment, Network, ValidAttachment};
 use crate::types;
 
@@ -88,7 +88,7 @@ fn check(network: &Network, attachment: &Attachment) -> Result<()> {
 }
 
 fn gc(network: &Network, valid: &[ValidAttachment]) -> Result<()> {
-    all([Family::Ipv4, Family::Ipv6].map(|family| rules::collect_garbage(family, network, valid)))
+    rules::collect_garbage(network, valid)
 }
 
 fn status(network: &Network) -> Result<()> {

@@ -261,3 +261,23 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
     host.call("firewall", "DEL", &pod, &config).ok();
     host.call("firewall", "ADD", &pod, &with(&config, "backend", json!("nftables"))).ok();
 }
+
+#[test]
+fn a_policy_of_legacy_iptables_is_refused_rather_than_passed_over() {
+    for program in ["iptables-legacy", "ip6tables-legacy"] {
+        let host = Host::new();
+        let set = Command::new(program).args(["-P", "FORWARD", "DROP"]).output();
+        if !set.is_ok_and(|output| output.status.success()) {
+            println!("SKIP: {program} does not work here (apt-get install iptables; CONFIG_IP_NF_IPTABLES)");
+            continue;
+        }
+        let (pod, result) = attached(&host, "pod-1", "1.1.0", json!({}));
+        let config = firewall("1.1.0", &result, json!({}));
+        host.call("firewall", "ADD", &pod, &config).error(2, "iptables-nft");
+        host.call("firewall", "STATUS", &pod, &config).error(50, "legacy variant");
+        host.call("firewall", "DEL", &pod, &config).ok();
+        host.call("firewall", "ADD", &pod, &with(&config, "backend", json!("nftables"))).ok();
+        Command::new(program).args(["-P", "FORWARD", "ACCEPT"]).status().expect("it runs");
+        host.call("firewall", "ADD", &pod, &config).ok();
+    }
+}

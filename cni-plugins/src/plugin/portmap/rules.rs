@@ -16,7 +16,7 @@ use nix::errno::Errno;
 
 use super::config::{Config, Mapping};
 use crate::Result;
-use crate::error::{Error, all};
+use crate::error::Error;
 use crate::frame;
 use crate::skel::{Attachment, Network, ValidAttachment};
 
@@ -174,13 +174,13 @@ fn masquerade(source: Cidr, address: IpAddr) -> Vec<Expression> {
 
 /// Of both families: which addresses the container had may not be known any more.
 pub fn remove(owner: &Owner) -> Result<()> {
-    all([true, false].map(|ipv4| remove_where(table(ipv4), |rule| owner.owns(rule))))
+    remove_where(|rule| owner.owns(rule))
 }
 
 /// Removes tagged rules of this network that belong to none of the attachments.
-pub fn collect_garbage(family: Family, network: &Network, valid: &[ValidAttachment]) -> Result<()> {
+pub fn collect_garbage(network: &Network, valid: &[ValidAttachment]) -> Result<()> {
     let prefix = format!("{}/", network.name);
-    remove_where(table(family == Family::Ipv4), |rule| {
+    remove_where(|rule| {
         let Some(ifname) = rule.tag.as_deref().and_then(|tag| tag.strip_prefix(&prefix)) else {
             return false;
         };
@@ -188,27 +188,29 @@ pub fn collect_garbage(family: Family, network: &Network, valid: &[ValidAttachme
     })
 }
 
-fn remove_where(table: Table<'_>, unwanted: impl Fn(&RuleEntry) -> bool) -> Result<()> {
+fn remove_where(unwanted: impl Fn(&RuleEntry) -> bool) -> Result<()> {
     let mut socket = open()?;
     for _ in 1..TRIES {
-        match try_remove(&mut socket, table, &unwanted) {
+        match try_remove(&mut socket, &unwanted) {
             // Another process deleted one of them meanwhile.
             Err(error) if error.is(Errno::ENOENT) => {}
             outcome => return Ok(outcome?),
         }
     }
-    Ok(try_remove(&mut socket, table, &unwanted)?)
+    Ok(try_remove(&mut socket, &unwanted)?)
 }
 
+/// In one transaction: each that deletes rules waits for the kernel.
 fn try_remove(
     socket: &mut Socket,
-    table: Table<'_>,
     unwanted: impl Fn(&RuleEntry) -> bool,
 ) -> std::result::Result<(), NetlinkError> {
     let mut batch = Batch::new();
-    for chain in [HOSTPORTS, HOSTIP_HOSTPORTS, MASQUERADING] {
-        for rule in socket.nft_rules(table, chain)?.iter().filter(|rule| unwanted(rule)) {
-            batch.delete_rule(table, rule);
+    for table in [true, false].map(table) {
+        for chain in [HOSTPORTS, HOSTIP_HOSTPORTS, MASQUERADING] {
+            for rule in socket.nft_rules(table, chain)?.iter().filter(|rule| unwanted(rule)) {
+                batch.delete_rule(table, rule);
+            }
         }
     }
     batch.commit(socket)
