@@ -3,5 +3,7 @@
 //! [`object`] reads, [`endpoint`] chooses, [`model`] says what every frontend answers: all pure.
 
 pub mod endpoint;
+pub mod maps;
 pub mod model;
+pub mod nft;
 pub mod object;

@@ -232,6 +232,10 @@ impl Service {
             return None;
         }
         let mut refusals = Refusals { object: format!("Service {name}"), list: refusals };
+        if !is_label(&name.name) || !is_label(&name.namespace) {
+            refusals.add("name and namespace must be DNS labels; the Service is not served");
+            return None;
+        }
         let balanced = kind == "LoadBalancer";
         let external = refusals.policy("externalTrafficPolicy", spec.external_traffic_policy.as_deref());
         let health_check = spec.health_check_node_port.filter(|p| *p != 0 && balanced);
@@ -254,6 +258,13 @@ impl Service {
     }
 }
 
+/// RFC 1123: up to 63 of a-z, 0-9 and `-`. Names go into chains and sets, which an apiserver's validation keeps short and
+/// plain; a file has none.
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
 fn load_balancer_ips(service: &core::Service, refusals: &mut Refusals<'_>) -> Vec<IpAddr> {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = status.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
@@ -266,14 +277,11 @@ fn load_balancer_ips(service: &core::Service, refusals: &mut Refusals<'_>) -> Ve
 fn source_ranges(spec: &core::ServiceSpec, refusals: &mut Refusals<'_>) -> Option<Vec<IpNetwork>> {
     let mut ranges = Vec::new();
     for text in spec.load_balancer_source_ranges.iter().flatten() {
-        match text.trim().parse::<IpNetwork>() {
-            Ok(range) => ranges.push(range),
-            Err(_) => {
-                refusals
-                    .add(format!("loadBalancerSourceRanges {text:?} is no CIDR; the Service is not served"));
-                return None;
-            }
-        }
+        let Ok(range) = text.trim().parse::<IpNetwork>() else {
+            refusals.add(format!("loadBalancerSourceRanges {text:?} is no CIDR; the Service is not served"));
+            return None;
+        };
+        ranges.push(range);
     }
     ranges.sort_unstable();
     ranges.dedup();
@@ -283,9 +291,14 @@ fn source_ranges(spec: &core::ServiceSpec, refusals: &mut Refusals<'_>) -> Optio
 fn ports(spec: &core::ServiceSpec, kind: &str, refusals: &mut Refusals<'_>) -> Vec<Port> {
     let exposed = matches!(kind, "NodePort" | "LoadBalancer");
     let read = |port: &core::ServicePort| {
+        let name = port.name.clone().unwrap_or_default();
+        if !name.is_empty() && !is_label(&name) {
+            refusals.add(format!("port name {name:?} is no DNS label; the port is not served"));
+            return None;
+        }
         let node_port = port.node_port.filter(|node_port| exposed && *node_port != 0);
         Some(Port {
-            name: port.name.clone().unwrap_or_default(),
+            name,
             protocol: refusals.protocol("protocol", port.protocol.as_deref())?,
             port: refusals.port("port", port.port)?,
             node_port: node_port.and_then(|node_port| refusals.port("nodePort", node_port)),
@@ -307,15 +320,13 @@ fn affinity(spec: &core::ServiceSpec, refusals: &mut Refusals<'_>) -> Option<u32
     let Some(wanted) = config.and_then(|client_ip| client_ip.timeout_seconds) else {
         return Some(AFFINITY_DEFAULT_S);
     };
-    match u32::try_from(wanted) {
-        Ok(seconds @ 1..=AFFINITY_MAX_S) => Some(seconds),
-        _ => {
-            refusals.add(format!(
-                "clientIP timeoutSeconds {wanted} is not 1 to {AFFINITY_MAX_S}; taken as {AFFINITY_DEFAULT_S}"
-            ));
-            Some(AFFINITY_DEFAULT_S)
-        }
+    let seconds = u32::try_from(wanted).ok().filter(|seconds| (1..=AFFINITY_MAX_S).contains(seconds));
+    if seconds.is_none() {
+        refusals.add(format!(
+            "clientIP timeoutSeconds {wanted} is not 1 to {AFFINITY_MAX_S}; taken as {AFFINITY_DEFAULT_S}"
+        ));
     }
+    seconds.or(Some(AFFINITY_DEFAULT_S))
 }
 
 impl Slice {

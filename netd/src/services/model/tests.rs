@@ -286,6 +286,21 @@ fn a_source_range_that_cannot_be_read_closes_the_service_instead_of_opening_it()
 }
 
 #[test]
+fn names_that_no_apiserver_would_take_reach_no_chain() {
+    for name in ["Web", "a b", "x; flush ruleset", "", &"a".repeat(64)] {
+        let yaml = format!(
+            "kind: Service\nmetadata: {{name: '{name}'}}\nspec: {{clusterIP: 10.96.0.1, ports: [{{port: 80}}]}}"
+        );
+        let model = objects(&yaml).model(&place());
+        assert_eq!(model.frontends().count(), 0, "{name}");
+        assert!(model.refusals[0].why.contains("DNS labels"), "{:?}", model.refusals);
+    }
+    let yaml = service("web", "").replace("name: http", "name: 'a\"b'");
+    let model = objects(&yaml).model(&place());
+    assert!(model.refusals[0].why.contains("no DNS label"), "{:?}", model.refusals);
+}
+
+#[test]
 fn a_health_check_counts_ready_local_pods_once() {
     let spec = "type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 32000";
     let endpoints = pods(&["1!", "2", "3! ready: false, serving: true, terminating: true", "4!"]);

@@ -1,0 +1,7 @@
+//! Services by nf_tables, with real traffic: a client outside, a node, its pods, and pods of another node.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod table;
+mod traffic;
+mod world;
