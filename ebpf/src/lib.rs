@@ -3,6 +3,7 @@
 //! The kernel programs are in `programs/`, a workspace of its own, built by `cargo xtask ebpf build`. [`datapath`]
 //! loads the tc programs, [`socket`] the cgroup programs; neither knows where entries come from.
 
+mod batch;
 pub mod datapath;
 mod link;
 mod mapped;

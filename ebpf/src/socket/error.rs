@@ -30,6 +30,8 @@ pub enum SocketError {
     Program { name: &'static str, source: Box<ProgramError> },
     #[error("{what} the map {name}: {source}")]
     Map { what: &'static str, name: &'static str, source: Box<MapError> },
+    #[error("read the map {name}: {errno:?} ({})", errno.desc())]
+    Dump { name: &'static str, errno: Errno },
     #[error("map {name} into memory: {errno:?} ({})", errno.desc())]
     Mmap { name: &'static str, errno: Errno },
     #[error("attach the program {name}: {errno:?} ({})", errno.desc())]

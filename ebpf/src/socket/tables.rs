@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData, MapError, MapInfo, PerCpuArray};
+use aya::maps::{HashMap, IterableMap, Map, MapData, MapError, MapInfo, PerCpuArray};
 use corten_ebpf_layout::service::{
     Address, Affinity, Choice, Client, Counter, Endpoint, Flow, Frontend, MAX_AFFINITIES, MAX_BACKENDS,
     MAX_FLOWS, MAX_FRONTENDS, MAX_NODE_ADDRESSES, MAX_REVERSE, MAX_SERVICES, Member, Original, Reverse,
@@ -15,6 +15,7 @@ use corten_ebpf_layout::service::{
 
 use super::error::SocketError;
 use super::plan::{Actual, Change};
+use crate::batch;
 use crate::link::unlink;
 use crate::mapped::MappedWords;
 use crate::plain::Plain;
@@ -100,16 +101,16 @@ impl Tables {
 
     /// What the maps hold of services.
     pub fn read(&self) -> Result<Actual, SocketError> {
-        let frontends: BTreeMap<Frontend, u32> = pairs("FRONTENDS", &self.frontends, MAX_FRONTENDS)?
+        let frontends: BTreeMap<Frontend, u32> = pairs("FRONTENDS", &self.frontends)?
             .into_iter()
             .map(|(Plain(frontend), index)| (frontend, index))
             .collect();
         let used: BTreeSet<u32> = frontends.values().copied().collect();
         let mut sets: BTreeMap<u32, BTreeMap<u32, Endpoint>> = BTreeMap::new();
-        for (Plain(slot), Plain(member)) in pairs("BACKENDS", &self.backends, MAX_BACKENDS)? {
+        for (Plain(slot), Plain(member)) in pairs("BACKENDS", &self.backends)? {
             sets.entry(slot.set).or_default().insert(slot.slot, member.endpoint());
         }
-        let node_addresses = pairs("NODE_ADDRESSES", &self.node_addresses, MAX_NODE_ADDRESSES)?;
+        let node_addresses = pairs("NODE_ADDRESSES", &self.node_addresses)?;
         Ok(Actual {
             services: used.into_iter().map(|index| (index, self.service(index))).collect(),
             frontends,
@@ -164,7 +165,7 @@ impl Tables {
     /// Connected UDP sockets whose backend is none of its service's any more, or whose service is gone.
     pub fn stale(&self) -> Result<Vec<(Reverse, Original)>, SocketError> {
         let mut stale = Vec::new();
-        for (Plain(reverse), Plain(original)) in pairs("REVERSE_UDP", &self.reverse_udp, MAX_REVERSE)? {
+        for (Plain(reverse), Plain(original)) in pairs("REVERSE_UDP", &self.reverse_udp)? {
             if original.connected != 0 && !self.still_answers(&original.destination, &reverse.backend)? {
                 stale.push((reverse, original));
             }
@@ -190,7 +191,7 @@ impl Tables {
 
     /// Session affinity as it is now, for status and tests.
     pub fn affinities(&self) -> Result<BTreeMap<Client, Affinity>, SocketError> {
-        let all = pairs("AFFINITY", &self.affinity, MAX_AFFINITIES)?;
+        let all = pairs("AFFINITY", &self.affinity)?;
         Ok(all.into_iter().map(|(Plain(client), Plain(affinity))| (client, affinity)).collect())
     }
 
@@ -222,16 +223,16 @@ fn mapped(name: &'static str, map: &Map, words: usize) -> Result<MappedWords, So
     MappedWords::new(data.fd().as_fd(), words).map_err(|errno| SocketError::Mmap { name, errno })
 }
 
-/// All entries. While programs insert and evict, a walk may meet a key again: it ends all the same.
+/// All entries.
 fn pairs<K: Copy, V: aya::Pod>(
     name: &'static str,
     table: &Table<K, V>,
-    limit: u32,
 ) -> Result<Vec<(Plain<K>, V)>, SocketError>
 where
     Plain<K>: aya::Pod,
 {
-    table.iter().take(limit as usize).collect::<Result<_, _>>().map_err(failed("read", name))
+    // Its type was checked against the map's sizes when it was opened.
+    batch::read_all(table.map().fd().as_fd()).map_err(|errno| SocketError::Dump { name, errno })
 }
 
 fn get<K: Copy, V: aya::Pod>(
