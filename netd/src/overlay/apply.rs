@@ -70,11 +70,12 @@ pub fn delete_link(socket: &mut Socket, name: &str) -> Result<(), NetlinkError> 
 
 /// What the kernel's refusal most likely means.
 pub fn explain(error: NetlinkError) -> OverlayError {
-    match error {
-        NetlinkError::Refused { what: tried, errno: errno @ (Errno::EPERM | Errno::EACCES), .. } => {
-            OverlayError::Privileges { tried, errno }
-        }
-        error => OverlayError::Netlink(error),
+    match (error.errno(), error) {
+        (
+            Some(errno @ (Errno::EPERM | Errno::EACCES)),
+            NetlinkError::Refused { what: tried, .. } | NetlinkError::Io { what: tried, .. },
+        ) => OverlayError::Privileges { tried, errno },
+        (_, error) => OverlayError::Netlink(error),
     }
 }
 

@@ -120,7 +120,7 @@ impl Overlay {
     pub fn open(mut config: Config, remembered: Remembered) -> Result<Self, OverlayError> {
         let told = &mut config.uplink.public_ips;
         *told = Dual { v4: remembered.public_ips.v4.or(told.v4), v6: remembered.public_ips.v6.or(told.v6) };
-        let ears = Ears::open()?;
+        let ears = Ears::open().map_err(apply::explain)?;
         let mut route = Socket::open(Protocol::Route)?;
         let mut netfilter = Socket::open(Protocol::Netfilter)?;
         let own_ports = vec![route.port()?, netfilter.port()?];

@@ -46,6 +46,10 @@ impl Overlay {
         let mut host = Host::dump(&mut self.route)?;
         let uplink = find_uplink(&mut self.route, &self.config, &host, self.former)?;
         self.former = Some(uplink.index);
+        if self.status.borrow().passes == 0 {
+            // What a person must mend is found before anything is changed.
+            check(&self.config, &host, &uplink, &self.underlay.borrow())?;
+        }
         for family in families(&self.config) {
             let done = self.pass_family(family, &mut host, &uplink, snapshot, outcome);
             outcome.errors.extend(done.err());

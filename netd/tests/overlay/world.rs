@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use corten_netd::net_conf::NetConf;
 use corten_netd::node::{Backend, Dual, Node};
-use corten_netd::overlay::{Config, Overlay, OverlayError, Status, Underlay};
+pub use corten_netd::overlay::Config;
+use corten_netd::overlay::{Overlay, OverlayError, Status, Underlay};
 use corten_netd::source::{Remembered, Snapshot};
 use corten_netlink::{Protocol, Socket};
 use corten_sys::netns::NetNs;
@@ -156,10 +157,13 @@ impl Host {
     /// Everything that a restart must not change, ifindexes included; without counters and times.
     pub fn dump(&self) -> String {
         self.sh(
-            "ip -d link show | grep -v 'link-netns'; ip addr show | sed 's/valid_lft.*//'; ip route show table all; ip -6 route show table all
-             for d in flannel.1 flannel-v6.1; do
-                if ip link show $d >/dev/null 2>&1; then ip neigh show dev $d nud permanent; ip -6 neigh show dev $d nud permanent; bridge fdb show dev $d; fi
+            "for d in eth0 flannel.1 flannel-v6.1; do
+                if ip link show $d >/dev/null 2>&1; then
+                    ip -d link show $d | sed 's/link-netns.*//'; ip addr show $d | sed 's/valid_lft.*//'
+                    (ip neigh show dev $d nud permanent; ip -6 neigh show dev $d nud permanent) | sort; bridge fdb show dev $d | sort
+                fi
              done
+             (ip route show table all; ip -6 route show table all) | grep -v 'dev cni0'
              nft -a list ruleset; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding",
         )
     }
@@ -222,8 +226,13 @@ async fn run(overlay: Overlay, mut given: watch::Receiver<Option<Snapshot>>) -> 
             sender.send_replace(given.borrow_and_update().clone().expect("some"));
         }
     };
-    let (outcome, ()) = tokio::join!(overlay.run(receiver), forward);
-    outcome
+    let running = overlay.run(receiver);
+    tokio::pin!(running);
+    tokio::select! {
+        outcome = &mut running => outcome,
+        // The sender is gone with `forward`, so it ends.
+        () = forward => running.await,
+    }
 }
 
 pub struct Daemon {
