@@ -1,6 +1,6 @@
 //! Keys and values of our maps as aya takes them.
 
-use corten_ebpf_layout::service;
+use corten_ebpf_layout::{datapath, service};
 
 /// A map's key or value. (The layout crate has no unsafe code, and a foreign trait wants a type of our own.)
 #[repr(transparent)]
@@ -15,6 +15,13 @@ macro_rules! plain {
 }
 
 plain!(
+    datapath::Config,
+    datapath::Count,
+    datapath::Endpoint,
+    datapath::Event,
+    datapath::Node,
+    datapath::Source,
+    datapath::Until,
     service::Address,
     service::Affinity,
     service::Client,

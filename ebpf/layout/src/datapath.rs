@@ -1,6 +1,7 @@
 //! Maps of the tc programs: local endpoints, nodes, configuration, flows that must stay slow, counters, events.
 //!
-//! Addresses of both families are 16 bytes, IPv4 as `::ffff:a.b.c.d`; so one table of each kind serves both.
+//! Addresses of both families are 16 bytes, IPv4 as `::ffff:a.b.c.d`; so one table of each kind serves both. They lie at
+//! multiples of four bytes, which the programs read as words.
 
 /// An address as key: IPv6, or IPv4 mapped into it; network byte order.
 pub type Address = [u8; 16];
@@ -73,7 +74,7 @@ pub mod mode {
 }
 
 /// Value of `nodes`: another node.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node {
     /// The public address, of the family of the pod CIDR: outer destination, and outer source of what comes from it.
@@ -126,7 +127,7 @@ pub struct Config {
 }
 
 /// A CIDR as the programs compare it: `address & mask == network`.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Range {
     pub network: Address,
@@ -135,7 +136,7 @@ pub struct Range {
 
 /// Key of `slow` (LRU_HASH): a pod's end of a flow that conntrack may have translated. Packets to or from it stay with
 /// the kernel in both directions.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Source {
     pub address: Address,
@@ -340,4 +341,28 @@ pub struct Event {
     /// A [`Reason`].
     pub reason: u8,
     pub reserved: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn structures_have_no_hidden_padding() {
+        assert_eq!(size_of::<Endpoint>(), 4 + 6 + 6);
+        assert_eq!(size_of::<Cidr>(), 4 + 16);
+        assert_eq!(size_of::<Node>(), 16 + 16 + 4 + 2 + 1 + 1 + 6 + 2);
+        assert_eq!(size_of::<Config>(), 3 * 4 + 2 + 2 + 16 + 16 + 32 + 32 + 6 + 6 + 4);
+        assert_eq!(size_of::<Source>(), 16 + 2 + 1 + 1);
+        assert_eq!(size_of::<Count>(), 16);
+        assert_eq!(size_of::<Event>(), 8 + 4 + 4 + 16 + 16 + 2 + 2 + 4);
+    }
+
+    #[test]
+    fn reasons_are_numbered_as_they_are_listed_and_have_different_names() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+            assert!(Reason::ALL.iter().filter(|other| other.name() == reason.name()).count() == 1);
+        }
+    }
 }

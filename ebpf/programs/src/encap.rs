@@ -15,44 +15,45 @@ use aya_ebpf::{
 use corten_ebpf_layout::datapath::{Config, Node, Reason};
 
 use crate::checksum;
-use crate::family::{CE, ECT_0, Family, Ipv4, Ipv6, V4, V6};
-use crate::packet::{ETHERNET, Ethernet, Packet, UDP};
+use crate::family::{CE, ECT_0, Family, Ipv4, Ipv6, V4, V6, words};
+use crate::packet::{ETHERNET, Ethernet, Packet, UDP, mac};
 
 /// net.ipv4.ip_default_ttl and the hop limit: what the kernel's device takes without `ttl`.
 const TTL: u8 = 64;
 /// Default of net.ipv4.ip_local_port_range, which the kernel's device takes without `srcport`.
 const PORTS: core::ops::Range<u32> = 32768..60999;
 
-#[repr(C, packed)]
+/// Words are in network byte order.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Udp {
-    pub source_port: [u8; 2],
-    pub destination_port: [u8; 2],
-    pub len: [u8; 2],
-    pub checksum: [u8; 2],
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub len: u16,
+    pub checksum: u16,
 }
 
-/// RFC 7348.
-#[repr(C, packed)]
+/// RFC 7348. Words are in network byte order.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Vxlan {
-    pub flags: [u8; 4],
+    pub flags: u32,
     /// 24 bits and a reserved byte.
-    pub vni: [u8; 4],
+    pub vni: u32,
 }
 
 impl Vxlan {
     /// Only the flag that there is a VNI, so nothing of the extensions (GBP, GPE).
-    pub const FLAGS: [u8; 4] = [8, 0, 0, 0];
+    pub const FLAGS: u32 = 0x0800_0000_u32.to_be();
 
     #[inline(always)]
-    pub fn vni(vni: u32) -> [u8; 4] {
-        (vni << 8).to_be_bytes()
+    pub fn vni(vni: u32) -> u32 {
+        (vni << 8).to_be()
     }
 }
 
 /// What stands before the inner Ethernet header, from the outer IP header on.
-#[repr(C, packed)]
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Outer<H: Copy> {
     pub ip: H,
@@ -60,8 +61,9 @@ pub struct Outer<H: Copy> {
     pub vxlan: Vxlan,
 }
 
-/// What is written at once: the outer headers, which stay behind the frame's Ethernet header, and the inner ones.
-#[repr(C, packed)]
+/// What is written at once: the outer headers, which stay behind the frame's Ethernet header, and the inner ones. The last
+/// follows 14 bytes.
+#[repr(C, packed(2))]
 #[derive(Clone, Copy)]
 struct Template<H: Copy> {
     outer: Outer<H>,
@@ -84,21 +86,20 @@ impl Tunnel for V4 {
 
     #[inline(always)]
     fn outer(config: &Config, node: &Node, len: u32, class: u8) -> Ipv4 {
-        let last = |a: &[u8; 16]| [a[12], a[13], a[14], a[15]];
         // May be fragmented on the way, as flannel's: so packets need different ids.
         // SAFETY: takes and touches nothing.
         let id = unsafe { bpf_get_prandom_u32() } as u16;
         let mut header = Ipv4 {
             version_and_len: 0x45,
             class,
-            len: (len as u16).to_be_bytes(),
-            id: id.to_be_bytes(),
-            fragment: [0, 0],
+            len: (len as u16).to_be(),
+            id,
+            fragment: 0,
             ttl: TTL,
             protocol: UDP,
             checksum: 0,
-            source: last(&config.ip4),
-            destination: last(&node.ip),
+            source: words(&config.ip4)[3],
+            destination: words(&node.ip)[3],
         };
         // SAFETY: an Ipv4 is 20 bytes without padding.
         let words = unsafe { core::mem::transmute::<Ipv4, [u16; 10]>(header) };
@@ -113,12 +114,12 @@ impl Tunnel for V6 {
     #[inline(always)]
     fn outer(config: &Config, node: &Node, len: u32, class: u8) -> Ipv6 {
         Ipv6 {
-            first: [0x60 | class >> 4, class << 4, 0, 0],
-            payload_len: ((len - 40) as u16).to_be_bytes(),
+            first: (0x6000_0000 | u32::from(class) << 20).to_be(),
+            payload_len: ((len - 40) as u16).to_be(),
             next_header: UDP,
             hop_limit: TTL,
-            source: config.ip6,
-            destination: node.ip,
+            source: words(&config.ip6),
+            destination: words(&node.ip),
         }
     }
 }
@@ -153,13 +154,13 @@ pub fn push<F: Tunnel>(
             ip: F::outer(config, node, len, outer_ecn(F::ecn(&ip))),
             udp: Udp {
                 source_port: port(hash),
-                destination_port: config.port,
-                len: ((len - size_of::<F::Header>() as u32) as u16).to_be_bytes(),
-                checksum: [0, 0],
+                destination_port: u16::from_ne_bytes(config.port),
+                len: ((len - size_of::<F::Header>() as u32) as u16).to_be(),
+                checksum: 0,
             },
             vxlan: Vxlan { flags: Vxlan::FLAGS, vni: Vxlan::vni(config.vni) },
         },
-        ethernet: Ethernet { destination: node.vtep_mac, source: F::vtep_mac(config), kind: F::KIND },
+        ethernet: Ethernet { destination: mac(&node.vtep_mac), source: F::vtep_mac(config), kind: F::KIND },
         ip,
     };
     packet.write(ETHERNET, &template)
@@ -173,8 +174,8 @@ fn outer_ecn(inner: u8) -> u8 {
 
 /// As udp_flow_src_port(): flows spread over the receive queues of the peer.
 #[inline(always)]
-fn port(hash: u32) -> [u8; 2] {
+fn port(hash: u32) -> u16 {
     let hash = hash ^ hash << 16;
     let port = (u64::from(hash) * u64::from(PORTS.end - PORTS.start) >> 32) as u32 + PORTS.start;
-    (port as u16).to_be_bytes()
+    (port as u16).to_be()
 }

@@ -4,10 +4,30 @@ use aya_ebpf::{
     bindings::{__sk_buff, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1},
     helpers::bpf_csum_update,
 };
-use corten_ebpf_layout::datapath::{Address, Config, Range, Reason, V4_MAPPED, mapped};
+use corten_ebpf_layout::datapath::{self, Config, Range, Reason};
 
 use crate::checksum;
-use crate::packet::{TCP, Transport, UDP};
+use crate::packet::{Mac, TCP, Transport, UDP, mac};
+
+/// An address of either family as words in network byte order.
+pub type Address = [u32; 4];
+
+/// The third word of an IPv4 address that is mapped into IPv6.
+const MAPPED: u32 = 0xffff_u32.to_be();
+
+/// An address of a map's value.
+#[inline(always)]
+pub fn words(address: &datapath::Address) -> Address {
+    // SAFETY: addresses lie at multiples of four bytes in all structures, and any bytes are words.
+    unsafe { *core::ptr::from_ref(address).cast() }
+}
+
+/// As a map has it.
+#[inline(always)]
+pub fn bytes(address: Address) -> datapath::Address {
+    // SAFETY: any words are bytes.
+    unsafe { core::mem::transmute(address) }
+}
 
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
@@ -18,7 +38,7 @@ pub const ECT_0: u8 = 2;
 
 pub trait Family {
     /// EtherType, network byte order.
-    const KIND: [u8; 2];
+    const KIND: u16;
     /// The header without options.
     type Header: Copy;
     const ICMP: u8;
@@ -37,17 +57,16 @@ pub trait Family {
     fn forward(header: &mut Self::Header, skb: *mut __sk_buff);
     fn next_hop(address: &Address) -> bpf_redir_neigh;
 
-    fn public_ip(config: &Config) -> &Address;
+    fn public_ip(config: &Config) -> Address;
     fn pods(config: &Config) -> &Range;
-    fn vtep_mac(config: &Config) -> [u8; 6];
+    fn vtep_mac(config: &Config) -> Mac;
 
     /// TCP, UDP and ICMP echo, which never mean anything for another flow.
     #[inline(always)]
     fn followed(header: &Self::Header, transport: &Transport) -> Result<(), Reason> {
         let protocol = Self::protocol(header);
-        let echo = protocol == Self::ICMP
-            && Self::is_echo(transport.source_port[0])
-            && transport.source_port[1] == 0;
+        let [kind, code] = transport.source_port.to_ne_bytes();
+        let echo = protocol == Self::ICMP && Self::is_echo(kind) && code == 0;
         if protocol == TCP || protocol == UDP || echo { Ok(()) } else { Err(Reason::Protocol) }
     }
 }
@@ -55,28 +74,29 @@ pub trait Family {
 pub struct V4;
 pub struct V6;
 
-#[repr(C, packed)]
+/// Words are in network byte order.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Ipv4 {
     pub version_and_len: u8,
     pub class: u8,
-    pub len: [u8; 2],
-    pub id: [u8; 2],
-    pub fragment: [u8; 2],
+    pub len: u16,
+    pub id: u16,
+    pub fragment: u16,
     pub ttl: u8,
     pub protocol: u8,
-    /// In the order of bytes in memory.
     pub checksum: u16,
-    pub source: [u8; 4],
-    pub destination: [u8; 4],
+    pub source: u32,
+    pub destination: u32,
 }
 
-#[repr(C, packed)]
+/// Words are in network byte order.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Ipv6 {
     /// Version, traffic class, flow label.
-    pub first: [u8; 4],
-    pub payload_len: [u8; 2],
+    pub first: u32,
+    pub payload_len: u16,
     pub next_header: u8,
     pub hop_limit: u8,
     pub source: Address,
@@ -84,7 +104,7 @@ pub struct Ipv6 {
 }
 
 impl Family for V4 {
-    const KIND: [u8; 2] = [0x08, 0x00];
+    const KIND: u16 = 0x0800_u16.to_be();
     type Header = Ipv4;
     const ICMP: u8 = 1;
 
@@ -96,7 +116,7 @@ impl Family for V4 {
             let options = header.version_and_len >> 4 == 4 && header.version_and_len & 15 > 5;
             return Err(if options { Reason::Options } else { Reason::Malformed });
         }
-        if u16::from_be_bytes(header.fragment) & FRAGMENT != 0 {
+        if u16::from_be(header.fragment) & FRAGMENT != 0 {
             return Err(Reason::Fragment);
         }
         Ok(())
@@ -104,12 +124,12 @@ impl Family for V4 {
 
     #[inline(always)]
     fn source(header: &Ipv4) -> Address {
-        mapped(header.source)
+        [0, 0, MAPPED, header.source]
     }
 
     #[inline(always)]
     fn destination(header: &Ipv4) -> Address {
-        mapped(header.destination)
+        [0, 0, MAPPED, header.destination]
     }
 
     #[inline(always)]
@@ -124,7 +144,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn len(header: &Ipv4) -> u32 {
-        u32::from(u16::from_be_bytes(header.len))
+        u32::from(u16::from_be(header.len))
     }
 
     #[inline(always)]
@@ -147,15 +167,13 @@ impl Family for V4 {
 
     #[inline(always)]
     fn next_hop(address: &Address) -> bpf_redir_neigh {
-        let v4 = u32::from_ne_bytes([address[12], address[13], address[14], address[15]]);
-        let mut to = bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: [0; 4] };
-        to.ipv4_nh = v4;
+        let to = bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: [address[3], 0, 0, 0] };
         bpf_redir_neigh { nh_family: AF_INET, __bindgen_anon_1: to }
     }
 
     #[inline(always)]
-    fn public_ip(config: &Config) -> &Address {
-        &config.ip4
+    fn public_ip(config: &Config) -> Address {
+        words(&config.ip4)
     }
 
     #[inline(always)]
@@ -164,30 +182,30 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn vtep_mac(config: &Config) -> [u8; 6] {
-        config.vtep4_mac
+    fn vtep_mac(config: &Config) -> Mac {
+        mac(&config.vtep4_mac)
     }
 }
 
 impl Family for V6 {
-    const KIND: [u8; 2] = [0x86, 0xdd];
+    const KIND: u16 = 0x86dd_u16.to_be();
     type Header = Ipv6;
     const ICMP: u8 = 58;
 
     #[inline(always)]
     fn plain(header: &Ipv6) -> Result<(), Reason> {
-        const EXTENSIONS: [u8; 6] = [0, 43, 51, 60, 135, 139];
-        if header.first[0] >> 4 != 6 {
+        if u32::from_be(header.first) >> 28 != 6 {
             return Err(Reason::Malformed);
         }
         if header.next_header == 44 {
             return Err(Reason::Fragment);
         }
-        if EXTENSIONS.contains(&header.next_header) {
+        if matches!(header.next_header, 0 | 43 | 51 | 60 | 135 | 139) {
             return Err(Reason::Options);
         }
         // `::ffff:a.b.c.d` on the wire is no address, and must not be taken for an IPv4 pod.
-        if header.source[..12] == V4_MAPPED || header.destination[..12] == V4_MAPPED {
+        let is_mapped = |address: &Address| address[0] | address[1] == 0 && address[2] == MAPPED;
+        if is_mapped(&header.source) || is_mapped(&header.destination) {
             return Err(Reason::Malformed);
         }
         Ok(())
@@ -215,12 +233,12 @@ impl Family for V6 {
 
     #[inline(always)]
     fn len(header: &Ipv6) -> u32 {
-        40 + u32::from(u16::from_be_bytes(header.payload_len))
+        40 + u32::from(u16::from_be(header.payload_len))
     }
 
     #[inline(always)]
     fn ecn(header: &Ipv6) -> u8 {
-        header.first[1] >> 4 & 3
+        (u32::from_be(header.first) >> 20) as u8 & 3
     }
 
     #[inline(always)]
@@ -240,15 +258,13 @@ impl Family for V6 {
 
     #[inline(always)]
     fn next_hop(address: &Address) -> bpf_redir_neigh {
-        let word =
-            |i: usize| u32::from_ne_bytes([address[i], address[i + 1], address[i + 2], address[i + 3]]);
-        let to = bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: [word(0), word(4), word(8), word(12)] };
+        let to = bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: *address };
         bpf_redir_neigh { nh_family: AF_INET6, __bindgen_anon_1: to }
     }
 
     #[inline(always)]
-    fn public_ip(config: &Config) -> &Address {
-        &config.ip6
+    fn public_ip(config: &Config) -> Address {
+        words(&config.ip6)
     }
 
     #[inline(always)]
@@ -257,19 +273,24 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn vtep_mac(config: &Config) -> [u8; 6] {
-        config.vtep6_mac
+    fn vtep_mac(config: &Config) -> Mac {
+        mac(&config.vtep6_mac)
     }
 }
 
 /// Is the address one of our pods' CIDR?
 #[inline(always)]
 pub fn is_in(address: &Address, range: &Range) -> bool {
-    let words = |bytes: &Address| {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = *bytes;
-        (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest))
-    };
-    let (address, mask, network) = (words(address), words(&range.mask), words(&range.network));
+    let (network, mask) = (words(&range.network), words(&range.mask));
     // An unused family has a mask of zero, which would hold everything.
-    mask.0 != 0 && address.0 & mask.0 == network.0 && address.1 & mask.1 == network.1
+    mask[0] != 0
+        && address[0] & mask[0] == network[0]
+        && address[1] & mask[1] == network[1]
+        && address[2] & mask[2] == network[2]
+        && address[3] & mask[3] == network[3]
+}
+
+#[inline(always)]
+pub fn same(one: &Address, other: &Address) -> bool {
+    one[0] == other[0] && one[1] == other[1] && one[2] == other[2] && one[3] == other[3]
 }

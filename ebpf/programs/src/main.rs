@@ -9,6 +9,7 @@ mod checksum;
 mod decap;
 mod encap;
 mod family;
+mod flow;
 mod from_nic;
 mod from_pod;
 mod maps;

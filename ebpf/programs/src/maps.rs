@@ -1,34 +1,36 @@
-//! The maps of the tc programs; their content is described in `corten-ebpf-layout`. All are pinned by name.
+//! The maps of the tc programs; their content is described in `corten-ebpf-layout`. The loader pins them.
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use corten_ebpf_layout::datapath::{
-    Address, Config, Count, EVENTS_BYTES, Endpoint, HOOKS, MAX_ENDPOINTS, MAX_NODES, MAX_SLOW, Node, REASONS,
+    Cidr, Config, Count, EVENTS_BYTES, Endpoint, HOOKS, MAX_ENDPOINTS, MAX_NODES, MAX_SLOW, Node, REASONS,
     Source, Until,
 };
 
+use crate::family::{Address, bytes};
+
 #[map(name = "eps")]
-pub static EPS: HashMap<Address, Endpoint> = HashMap::pinned(MAX_ENDPOINTS, 0);
+pub static EPS: HashMap<Address, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
 
 #[map(name = "live")]
-pub static LIVE: DevMapHash = DevMapHash::pinned(MAX_ENDPOINTS, 0);
+pub static LIVE: DevMapHash = DevMapHash::with_max_entries(MAX_ENDPOINTS, 0);
 
 #[map(name = "nodes")]
-pub static NODES: LpmTrie<Address, Node> = LpmTrie::pinned(MAX_NODES, 0);
+pub static NODES: LpmTrie<Address, Node> = LpmTrie::with_max_entries(MAX_NODES, 0);
 
 #[map(name = "config")]
-pub static CONFIG: Array<Config> = Array::pinned(1, 0);
+pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 
 #[map(name = "slow")]
-pub static SLOW: LruHashMap<Source, Until> = LruHashMap::pinned(MAX_SLOW, 0);
+pub static SLOW: LruHashMap<Source, Until> = LruHashMap::with_max_entries(MAX_SLOW, 0);
 
 #[map(name = "counters")]
-pub static COUNTERS: PerCpuArray<Count> = PerCpuArray::pinned(HOOKS * REASONS, 0);
+pub static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(HOOKS * REASONS, 0);
 
 #[map(name = "events")]
-pub static EVENTS: RingBuf = RingBuf::pinned(EVENTS_BYTES, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
 /// The endpoint of this node with this address, unless its device is gone.
 #[inline(always)]
@@ -47,5 +49,7 @@ pub fn is_live(ifindex: u32) -> bool {
 /// The node whose pod CIDR the address lies in.
 #[inline(always)]
 pub fn node(address: &Address) -> Option<&'static Node> {
-    NODES.get(aya_ebpf::maps::lpm_trie::Key::new(128, *address))
+    let key = Cidr { prefix_len: 128, address: bytes(*address) };
+    // SAFETY: the same bytes; aya's type is packed, which would be put together byte by byte.
+    NODES.get(unsafe { &*(&raw const key).cast::<Key<Address>>() })
 }

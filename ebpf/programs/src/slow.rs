@@ -9,10 +9,12 @@
 //! conntrack remembers a stream.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use corten_ebpf_layout::datapath::{Address, Source, Until};
+use corten_ebpf_layout::datapath::{Source, Until};
 
+use crate::family::{Address, bytes};
+use crate::flow::is_translated;
 use crate::maps::SLOW;
-use crate::packet::{TCP, UDP};
+use crate::packet::UDP;
 
 /// nf_conntrack_tcp_timeout_time_wait.
 const CLOSED_NS: u64 = 120_000_000_000;
@@ -26,16 +28,16 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
-/// One end of a flow.
+/// One end of a flow. `port`: network byte order.
 #[inline(always)]
-pub fn source(address: &Address, port: [u8; 2], protocol: u8) -> Source {
-    Source { address: *address, port, protocol, reserved: 0 }
+pub fn end(address: &Address, port: u16, protocol: u8) -> Source {
+    Source { address: bytes(*address), port: port.to_ne_bytes(), protocol, reserved: 0 }
 }
 
 /// Must what goes to or comes from this end stay with the kernel?
 #[inline(always)]
 pub fn is_slow(end: &Source) -> bool {
-    if end.protocol != TCP && end.protocol != UDP {
+    if !is_translated(end.protocol) {
         return false;
     }
     let Some(until) = SLOW.get_ptr_mut(end) else { return false };

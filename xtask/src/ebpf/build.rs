@@ -102,9 +102,6 @@ fn flags(tools: &Tools) -> Result<Vec<String>> {
         "-Clink-arg=--btf".into(),
         // 32-bit instructions: kernel 5.1, and the fast path needs 5.13.
         "-Ctarget-cpu=v3".into(),
-        // Headers lie unaligned behind Ethernet's 14 bytes; without this each is put together byte by byte. The kernels
-        // that refuse it are of machines that Corten does not run on.
-        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".into(),
         "-Cdebuginfo=2".into(),
         "--cfg=bpf_target_arch=\"x86_64\"".into(),
         format!("--remap-path-prefix={}=corten", root.display()),
