@@ -12,15 +12,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::Stage;
-use corten_ebpf::socket::{Options, SocketServices};
+use corten_ebpf::socket::Options;
+use corten_netd::services::maps::{Applied, Applier, desired};
 use corten_netd::services::model::{Objects, Place};
-use corten_netd::services::socket::render;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A node with its name, pods' addresses on its loopback, and Services served at its sockets.
 struct Node {
-    services: SocketServices,
+    applier: Applier,
     objects: Objects,
     stage: Stage,
     cgroup: Cgroup,
@@ -33,14 +33,12 @@ impl Node {
         stage.sh("ip addr add 192.0.2.1/32 dev lo; ip addr add 2001:db8::1/128 dev lo nodad");
         let options =
             Options { pin_directory: stage.path("bpf").join("socket"), cgroup: cgroup.path.clone() };
-        let services = SocketServices::open(options).expect("loaded");
-        services.set_enabled(true);
-        services.attach().expect("attached");
+        let applier = Applier::open(options).expect("loaded");
         move_to(&cgroup.path);
-        Some(Self { services, objects: Objects::default(), stage, cgroup })
+        Some(Self { applier, objects: Objects::default(), stage, cgroup })
     }
 
-    fn read(&mut self, yaml: &str) {
+    fn read(&mut self, yaml: &str) -> Applied {
         for document in serde_yaml_ng::Deserializer::from_str(yaml) {
             let value: serde_json::Value = serde::Deserialize::deserialize(document).expect("yaml");
             if value["kind"] == "Service" {
@@ -51,10 +49,13 @@ impl Node {
         }
         let model = self.objects.model(&Place { node: "n1".into(), zone: None });
         assert_eq!(model.refusals, []);
-        let addresses: BTreeSet<IpAddr> =
-            ["192.0.2.1", "2001:db8::1"].map(|a| a.parse().expect("an address")).into();
-        let applied = self.services.apply(&render(&model, addresses)).expect("applied");
-        assert_eq!(applied.refused, []);
+        let addresses = ["192.0.2.1", "2001:db8::1"].map(|a| a.parse::<IpAddr>().expect("an address"));
+        let desired = desired(&model, &addresses);
+        let applied = self.applier.apply(&desired).expect("applied");
+        assert_eq!(applied.refused, [""; 0]);
+        let again = self.applier.apply(&desired).expect("applied");
+        assert_eq!(again, Applied::default(), "a second pass has nothing to do");
+        applied
     }
 
     /// A pod's port that accepts; its address goes onto the loopback device.
@@ -203,7 +204,7 @@ fn a_pod_that_terminates_is_left_and_taken_only_when_nobody_else_is_there() {
 }
 
 #[test]
-fn internal_traffic_policy_local_takes_this_nodes_pods_and_leaves_the_rest_to_the_rules() {
+fn internal_traffic_policy_local_takes_this_nodes_pods_only() {
     let Some(mut node) = Node::new() else { return };
     let (here, there) = (node.pod("10.244.1.1:8080"), node.pod("10.244.2.1:8080"));
     let service = WEB.replace("externalTrafficPolicy: Local", "internalTrafficPolicy: Local");
@@ -213,11 +214,7 @@ fn internal_traffic_policy_local_takes_this_nodes_pods_and_leaves_the_rest_to_th
     assert_eq!(reached(&[&here, &there], "10.96.0.10:80"), [0]);
     assert_eq!(reached(&[&here, &there], "192.0.2.1:30080"), [0, 1]);
     node.read(&slice("web", "IPv4", &[there_only]));
-    assert_eq!(
-        refused("10.96.0.10:80"),
-        ErrorKind::NetworkUnreachable,
-        "untouched: the packet rules drop it"
-    );
+    assert_eq!(refused("10.96.0.10:80"), ErrorKind::NetworkUnreachable, "as if it had no endpoints");
 }
 
 #[test]
@@ -256,9 +253,7 @@ spec: {clusterIP: 10.96.0.53, ports: [{name: dns, port: 53, protocol: UDP}]}
     resolver.send(b"who?").expect("sent");
     old.udp.recv(&mut [0; 8]).expect("received");
 
-    node.read(&slice("dns", "IPv4", &[&pod(2)]));
-    let here = corten_sys::ns::open("/proc/thread-self/ns/net", corten_sys::ns::Kind::Network).expect("ours");
-    assert_eq!(node.services.destroy_stale(&[here]).expect("destroyed").destroyed, 1);
+    assert_eq!(node.read(&slice("dns", "IPv4", &[&pod(2)])).ended, 1);
     assert_eq!(resolver.recv(&mut [0; 8]).expect_err("told").kind(), ErrorKind::ConnectionAborted);
     resolver.connect("10.96.0.53:53").expect("connected anew");
     resolver.send(b"who?").expect("sent");
