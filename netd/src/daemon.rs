@@ -23,10 +23,11 @@ use crate::options::{Options, SourceOptions, node_name};
 use crate::overlay::{self, Overlay, Underlay};
 use crate::source::etcd::EtcdSource;
 use crate::source::file::FileSource;
+use crate::source::kube::{self, Keys, KubeSource, Whoami};
 use crate::source::{NodeSource, Snapshot, SourceError, read_net_conf};
 use crate::status::{NetworkReport, NodesReport, Report};
 use crate::subnet_env::{SubnetEnv, replace};
-use crate::{conflist, notify, subnet_env};
+use crate::{conflist, kube_access, notify, subnet_env};
 
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(5);
@@ -147,7 +148,17 @@ async fn open_source(options: &Options, board: &Arc<Board>) -> Result<Arc<dyn No
             let patience = Patience { board: board.clone(), what: "opening etcd".into() };
             Ok(Arc::new(patience.source(|| EtcdSource::connect(etcd, previous)).await?))
         }
-        SourceOptions::Kube { .. } => bail!("not yet"),
+        SourceOptions::Kube { annotation_prefix, set_condition } => {
+            let conf = read_net_conf(&options.net_conf)?;
+            let client = kube_access::connect(&options.kube).await?;
+            let keys = Keys::new(annotation_prefix)?;
+            board.with(|facts| facts.source = "Kubernetes".to_owned());
+            let whoami = Whoami::from_env(options.node_name.as_deref(), |name| std::env::var(name).ok());
+            let patience =
+                Patience { board: board.clone(), what: "asking Kubernetes which node this is".into() };
+            let node = patience.source(|| kube::which_node(&client, &whoami)).await?;
+            Ok(Arc::new(KubeSource::new(client, &node, keys, conf, *set_condition)))
+        }
     }
 }
 

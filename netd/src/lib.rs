@@ -8,6 +8,7 @@ pub mod conflist;
 pub mod daemon;
 pub mod fastpath;
 pub mod http;
+pub mod kube_access;
 pub mod metrics;
 pub mod net_conf;
 pub mod node;

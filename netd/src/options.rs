@@ -13,6 +13,7 @@ use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use regex_lite::Regex;
 
+use crate::kube_access::KubeAccess;
 use crate::node::Dual;
 use crate::overlay::uplink::UplinkOptions;
 
@@ -294,13 +295,6 @@ pub struct EtcdOptions {
     /// User and password.
     pub user: Option<(String, String)>,
     pub renew_margin: Duration,
-}
-
-/// How an API server is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct KubeAccess {
-    pub url: Option<String>,
-    pub kubeconfig: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,6 +23,27 @@ struct Family<Net, Address> {
     vtep: Option<Mac>,
 }
 
+/// [`admit`] for a source whose entries may make no sense: each is a node, or its name and why it is none.
+pub fn admit_found(
+    conf: &NetConf,
+    local: Node,
+    previous: Option<&Snapshot>,
+    found: impl IntoIterator<Item = Result<Node, LeftOut>>,
+) -> Snapshot {
+    let mut nodes = Vec::new();
+    let mut senseless = Vec::new();
+    for entry in found {
+        match entry {
+            Ok(node) => nodes.push(node),
+            Err(left) => senseless.push(left),
+        }
+    }
+    let mut snapshot = admit(conf, local, previous, nodes);
+    snapshot.left_out.extend(senseless);
+    snapshot.left_out.sort();
+    snapshot
+}
+
 /// Sorts `listed` into peers and those left out. `previous` is the snapshot before; `listed` may contain the local node,
 /// which is passed over by its name.
 pub fn admit(conf: &NetConf, local: Node, previous: Option<&Snapshot>, listed: Vec<Node>) -> Snapshot {

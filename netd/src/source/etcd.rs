@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::admit::admit;
+use super::admit::admit_found;
 use super::allocate::{Pool, Span};
 use super::file::say;
 use super::lease::{self, key, parse_key, value};
@@ -441,24 +441,15 @@ impl Follower {
 
     fn snapshot(&self, previous: Option<&Snapshot>, fault: Option<String>) -> Snapshot {
         let own = self.held();
-        let others = || self.leases.values().filter(|found| found.key != own.key);
         let mut names = std::collections::HashSet::new();
-        let nodes = others().filter_map(|found| found.node.as_ref().ok().map(|node| (node, &found.key)));
-        let nodes = nodes.map(|(node, key)| {
-            if names.insert(node.name.clone()) {
-                node.clone()
-            } else {
+        let others =
+            self.leases.values().filter(|found| found.key != own.key).map(|found| match &found.node {
+                Err(why) => Err(LeftOut { node: found.key.clone(), why: why.clone() }),
+                Ok(node) if names.insert(node.name.clone()) => Ok(node.clone()),
                 // Two leases of one address: the key tells them apart.
-                Node { name: format!("{} ({key})", node.name), ..node.clone() }
-            }
-        });
-        let mut snapshot = admit(&self.shared.conf, own.node.clone(), previous, nodes.collect());
-        let senseless = others().filter_map(|found| {
-            let why = found.node.as_ref().err()?.clone();
-            Some(LeftOut { node: found.key.clone(), why })
-        });
-        snapshot.left_out.extend(senseless);
-        snapshot.left_out.sort();
+                Ok(node) => Ok(Node { name: format!("{} ({})", node.name, found.key), ..node.clone() }),
+            });
+        let mut snapshot = admit_found(&self.shared.conf, own.node.clone(), previous, others);
         snapshot.fault = fault;
         snapshot
     }

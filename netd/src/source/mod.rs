@@ -9,6 +9,7 @@ pub mod admit;
 pub mod allocate;
 pub mod etcd;
 pub mod file;
+pub mod kube;
 pub mod lease;
 
 use std::path::Path;
