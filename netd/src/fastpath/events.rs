@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use corten_ebpf_layout::datapath::{Address, Event, Hook, Reason};
+use corten_ebpf::datapath::{Event, Hook, Reason};
 use serde::{Deserialize, Serialize};
-
-use super::tables::ip;
 
 /// A packet that did not take the fast path, told because of its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,29 +36,29 @@ pub struct Told {
 impl Told {
     /// `links`: index → name.
     pub fn new(event: &Event, links: &BTreeMap<u32, String>) -> Self {
-        let read = event.protocol != 0;
-        let with_ports = matches!(event.protocol, 6 | 17);
-        let address = |address: &Address| read.then(|| ip(address));
-        let port = |port: [u8; 2]| with_ports.then(|| u16::from_be_bytes(port));
-        let reason = Reason::ALL.into_iter().find(|r| *r as u8 == event.reason);
+        let with_ports = event.flow.filter(|flow| matches!(flow.4, 6 | 17));
+        let micros = event.time.subsec_micros();
         Self {
-            time: format!("{}.{:06}", event.time_ns / 1_000_000_000, event.time_ns / 1_000 % 1_000_000),
+            time: format!("{}.{micros:06}", event.time.as_secs()),
             hook: hook_name(event.hook).to_owned(),
             link: links.get(&event.ifindex).cloned().unwrap_or_else(|| event.ifindex.to_string()),
-            outcome: if reason == Some(Reason::Dropped) { "dropped" } else { "kernel" }.to_owned(),
-            reason: reason.map_or_else(|| event.reason.to_string(), |reason| reason.name().to_owned()),
-            source: address(&event.source),
-            destination: address(&event.destination),
-            source_port: port(event.source_port),
-            destination_port: port(event.destination_port),
-            protocol: read.then(|| protocol_name(event.protocol)),
+            outcome: if event.reason == Reason::Dropped { "dropped" } else { "kernel" }.to_owned(),
+            reason: event.reason.name().to_owned(),
+            source: event.flow.map(|flow| flow.0),
+            destination: event.flow.map(|flow| flow.2),
+            source_port: with_ports.map(|flow| flow.1),
+            destination_port: with_ports.map(|flow| flow.3),
+            protocol: event.flow.map(|flow| protocol_name(flow.4)),
             length: event.len,
         }
     }
 }
 
-pub fn hook_name(hook: u8) -> &'static str {
-    if hook == Hook::FromPod as u8 { "from-pod" } else { "from-nic" }
+pub fn hook_name(hook: Hook) -> &'static str {
+    match hook {
+        Hook::FromPod => "from-pod",
+        Hook::FromNic => "from-nic",
+    }
 }
 
 fn protocol_name(protocol: u8) -> String {
@@ -95,21 +93,17 @@ impl fmt::Display for Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use corten_ebpf_layout::datapath::mapped;
+    use std::time::Duration;
 
     fn event() -> Event {
+        let flow = ("10.244.1.9".parse().unwrap(), 40000, "10.244.2.3".parse().unwrap(), 80, 6);
         Event {
-            time_ns: 12_000_345_678,
+            time: Duration::from_nanos(12_000_345_678),
+            hook: Hook::FromPod,
+            reason: Reason::SpoofedPod,
             ifindex: 5,
             len: 98,
-            source: mapped([10, 244, 1, 9]),
-            destination: mapped([10, 244, 2, 3]),
-            source_port: 40000_u16.to_be_bytes(),
-            destination_port: 80_u16.to_be_bytes(),
-            protocol: 6,
-            hook: 0,
-            reason: Reason::SpoofedPod as u8,
-            reserved: 0,
+            flow: Some(flow),
         }
     }
 
@@ -127,12 +121,13 @@ mod tests {
 
     #[test]
     fn what_was_not_read_is_not_told() {
-        let event = Event { protocol: 0, reason: Reason::Dropped as u8, hook: 1, ..event() };
+        let event = Event { flow: None, reason: Reason::Dropped, hook: Hook::FromNic, ..event() };
         let told = Told::new(&event, &BTreeMap::new());
         assert_eq!((told.source, told.source_port, told.link.as_str()), (None, None, "5"));
         assert!(told.to_string().ends_with("? ? > ?"), "{told}");
         assert_eq!((told.hook.as_str(), told.outcome.as_str()), ("from-nic", "dropped"));
-        let icmp = Told::new(&Event { protocol: 1, ..event }, &BTreeMap::new());
+        let flow = Some(("10.244.1.9".parse().unwrap(), 0, "10.244.2.3".parse().unwrap(), 0, 1));
+        let icmp = Told::new(&Event { flow, ..event }, &BTreeMap::new());
         assert!(icmp.to_string().ends_with("icmp 10.244.1.9 > 10.244.2.3"), "{icmp}");
     }
 }

@@ -15,7 +15,7 @@ use corten_netlink::nft::{
 };
 
 /// All tables of ours begin so.
-const OWN: &str = "corten-";
+pub const OWN: &str = "corten-";
 /// NFPROTO_*.
 const INET: u8 = 1;
 const IPV4: u8 = 2;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use corten_netlink::nft::{Comparison, Expression, Field, HookedChain, Meta, Reading, Register, Verdict};
-use corten_sys::xtables::Table;
+use corten_sys::xtables::{self, Table};
 
 use super::foreign::{ChainId, Ruleset};
 
@@ -78,6 +78,21 @@ pub fn add(ruleset: &mut Ruleset, ipv4: bool, name: &str, table: &Table) -> bool
     }
     ruleset.rules.extend(chains);
     true
+}
+
+/// Adds all tables of this thread's network namespace. `Err`: why they cannot be judged.
+pub fn read(ruleset: &mut Ruleset) -> Result<(), String> {
+    for (ipv4, names) in [(true, "ip_tables_names"), (false, "ip6_tables_names")] {
+        // Absent without the module. (/proc/net would be the first thread's.)
+        let names = std::fs::read_to_string(format!("/proc/thread-self/net/{names}")).unwrap_or_default();
+        for name in names.lines() {
+            let table = xtables::read(ipv4, name).map_err(|e| format!("read legacy table {name}: {e}"))?;
+            if !add(ruleset, ipv4, name, &table) {
+                return Err(format!("legacy table {name} does not hold together"));
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Entry<'a> {

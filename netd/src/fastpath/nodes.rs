@@ -11,7 +11,7 @@ use corten_netlink::route::Mac;
 use ipnetwork::IpNetwork;
 
 use crate::net_conf::BackendConf;
-use crate::node::{Backend, Node};
+use crate::node::{Backend, Node, PublicIps};
 
 /// The kernel's answer to "where does a packet to this address go".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,7 @@ pub enum Reason {
     OtherBackend,
     GroupPolicy,
     Checksum,
+    Translated,
     NoRoute,
     OtherUplink(u32),
     BehindRouter(IpAddr),
@@ -76,6 +77,7 @@ impl fmt::Display for Reason {
             Self::OtherVni(vni) => write!(f, "its tunnel has VNI {vni}"),
             Self::OtherBackend => f.write_str("it uses another backend"),
             Self::GroupPolicy => f.write_str("the tunnel carries group policies (GBP)"),
+            Self::Translated => f.write_str("the public address of this node is not one of its own (NAT)"),
             Self::Checksum => f.write_str("its kernel may refuse IPv6 vxlan without a UDP checksum"),
             Self::NoRoute => f.write_str("there is no route to its public address"),
             Self::OtherUplink(link) => write!(f, "it is reached by link {link}, not by the uplink"),
@@ -109,6 +111,10 @@ pub struct Here {
     pub pod_cidrs: Vec<IpNetwork>,
     /// All nodes take IPv6 vxlan without a UDP checksum, which the fast path does not compute.
     pub zero_checksum_v6: bool,
+    /// Addresses that this node really has.
+    pub own: BTreeSet<IpAddr>,
+    /// What others are told: packets come to and go from it, so it must be its own.
+    pub public_ips: PublicIps,
 }
 
 pub fn resolve(peers: &[Node], here: &Here, routes: &BTreeMap<IpAddr, Hop>) -> Nodes {
@@ -170,6 +176,13 @@ fn sides(peer: &Node) -> Vec<Side<'_>> {
 impl Side<'_> {
     fn entry(&self, here: &Here, routes: &BTreeMap<IpAddr, Hop>) -> Result<NodeEntry, Reason> {
         let public_ip = self.public_ip.ok_or(Reason::NoPublicIp)?;
+        let local = match public_ip {
+            IpAddr::V4(_) => here.public_ips.v4.map(IpAddr::from),
+            IpAddr::V6(_) => here.public_ips.v6.map(IpAddr::from),
+        };
+        if !local.is_some_and(|ip| here.own.contains(&ip)) {
+            return Err(Reason::Translated);
+        }
         let hop = routes.get(&public_ip).ok_or(Reason::NoRoute)?;
         if !here.uplinks.contains(&hop.link) {
             return Err(Reason::OtherUplink(hop.link));
@@ -243,7 +256,10 @@ mod tests {
 
     fn here(backend: BackendConf) -> Here {
         let pod_cidrs = vec!["10.244.1.0/24".parse().unwrap()];
-        Here { backend, uplinks: BTreeSet::from([3]), pod_cidrs, zero_checksum_v6: false }
+        let public_ips =
+            Dual { v4: Some("192.0.2.1".parse().unwrap()), v6: Some("2001:db8::1".parse().unwrap()) };
+        let own = ["192.0.2.1", "2001:db8::1"].map(|a| a.parse().unwrap()).into();
+        Here { backend, uplinks: [3].into(), pod_cidrs, zero_checksum_v6: false, own, public_ips }
     }
 
     fn peer(backend: Backend) -> Node {
@@ -316,6 +332,12 @@ mod tests {
     fn without_a_public_address_of_the_family_a_node_is_not_served() {
         let peer = Node { public_ips: Dual::default(), ..peer(vxlan(1)) };
         assert_eq!(one(&peer, &here(plain()), &BTreeMap::new()), Err(Reason::NoPublicIp));
+    }
+
+    #[test]
+    fn behind_nat_this_node_serves_nobody() {
+        let here = Here { own: BTreeSet::new(), ..here(plain()) };
+        assert_eq!(one(&peer(vxlan(1)), &here, &hop(3, None)), Err(Reason::Translated));
     }
 
     #[test]

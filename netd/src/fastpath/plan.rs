@@ -4,24 +4,22 @@
 //! translates for it are known; so no reply of such a flow is taken past conntrack. What goes, goes first: packets to it
 //! fall back to the kernel's way.
 
-use corten_ebpf_layout::datapath::{Address, Config, Endpoint, Node};
+use std::net::IpAddr;
+
+use corten_ebpf::datapath::{Config, Endpoint, Hook, Node, Prefix};
 
 use super::tables::Tables;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    RemoveEndpoint(Address),
-    RemoveNode((Address, u32)),
-    DetachPod(u32),
-    DetachNic(u32),
-    RemoveLive(u32),
-    AttachNic(u32),
-    AttachPod(u32),
-    PutLive(u32),
+    RemoveEndpoint(IpAddr),
+    RemoveNode(Prefix),
+    Detach(Hook, u32),
+    Attach(Hook, u32),
     /// Enter the flows that conntrack translates into `slow`.
     Seed,
-    PutNode((Address, u32), Node),
-    PutEndpoint(Address, Endpoint),
+    PutNode(Prefix, Node),
+    PutEndpoint(IpAddr, Endpoint),
     /// Last: switches on.
     Configure(Config),
 }
@@ -29,27 +27,30 @@ pub enum Change {
 /// Changes that make `actual` into `desired`, in order. Nothing when they are equal.
 pub fn diff(desired: &Tables, actual: &Tables) -> Vec<Change> {
     let mut changes = Vec::new();
-    let gone = actual.endpoints.keys().filter(|key| !desired.endpoints.contains_key(*key));
-    changes.extend(gone.map(|key| Change::RemoveEndpoint(*key)));
-    let gone = actual.nodes.keys().filter(|key| !desired.nodes.contains_key(*key));
-    changes.extend(gone.map(|key| Change::RemoveNode(*key)));
-    changes.extend(actual.pods.difference(&desired.pods).map(|link| Change::DetachPod(*link)));
-    changes.extend(actual.nics.difference(&desired.nics).map(|link| Change::DetachNic(*link)));
-    changes.extend(actual.live.difference(&desired.live).map(|link| Change::RemoveLive(*link)));
-    changes.extend(desired.nics.difference(&actual.nics).map(|link| Change::AttachNic(*link)));
-    changes.extend(desired.pods.difference(&actual.pods).map(|link| Change::AttachPod(*link)));
-    changes.extend(desired.live.difference(&actual.live).map(|link| Change::PutLive(*link)));
-    let new_endpoint = |key: &Address, value: &Endpoint| {
-        actual.endpoints.get(key).is_none_or(|old| old.ifindex != value.ifindex)
+    let gone = actual.endpoints.keys().filter(|ip| !desired.endpoints.contains_key(ip));
+    changes.extend(gone.map(|ip| Change::RemoveEndpoint(*ip)));
+    let gone = actual.nodes.keys().filter(|cidr| !desired.nodes.contains_key(cidr));
+    changes.extend(gone.map(|cidr| Change::RemoveNode(*cidr)));
+    changes.extend(actual.pods.difference(&desired.pods).map(|link| Change::Detach(Hook::FromPod, *link)));
+    changes.extend(actual.nics.difference(&desired.nics).map(|link| Change::Detach(Hook::FromNic, *link)));
+    changes.extend(desired.nics.difference(&actual.nics).map(|link| Change::Attach(Hook::FromNic, *link)));
+    changes.extend(desired.pods.difference(&actual.pods).map(|link| Change::Attach(Hook::FromPod, *link)));
+    let moved = |(ip, new): (&IpAddr, &Endpoint)| {
+        actual.endpoints.get(ip).is_none_or(|old| old.ifindex != new.ifindex)
     };
-    let switched_on = desired.config.state != actual.config.state;
-    if switched_on || desired.endpoints.iter().any(|(key, value)| new_endpoint(key, value)) {
+    if desired.config.state != actual.config.state || desired.endpoints.iter().any(moved) {
         changes.push(Change::Seed);
     }
-    let new = desired.nodes.iter().filter(|(key, value)| actual.nodes.get(*key) != Some(*value));
-    changes.extend(new.map(|(key, value)| Change::PutNode(*key, *value)));
-    let new = desired.endpoints.iter().filter(|(key, value)| actual.endpoints.get(*key) != Some(*value));
-    changes.extend(new.map(|(key, value)| Change::PutEndpoint(*key, *value)));
+    // Entering also says that the link lives, so what is right but no longer alive is entered again.
+    let new = desired
+        .nodes
+        .iter()
+        .filter(|(cidr, node)| actual.nodes.get(cidr) != Some(*node) || !actual.live.contains(&node.ifindex));
+    changes.extend(new.map(|(cidr, node)| Change::PutNode(*cidr, *node)));
+    let new = desired.endpoints.iter().filter(|(ip, endpoint)| {
+        actual.endpoints.get(ip) != Some(*endpoint) || !actual.live.contains(&endpoint.ifindex)
+    });
+    changes.extend(new.map(|(ip, endpoint)| Change::PutEndpoint(*ip, *endpoint)));
     if desired.config != actual.config {
         changes.push(Change::Configure(desired.config));
     }
@@ -59,19 +60,25 @@ pub fn diff(desired: &Tables, actual: &Tables) -> Vec<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use corten_ebpf_layout::datapath::{mapped, state};
+    use corten_ebpf::datapath::{address, state};
 
-    const POD: Address = mapped([10, 244, 1, 9]);
-    const CIDR: (Address, u32) = (mapped([10, 244, 2, 0]), 120);
+    fn pod() -> IpAddr {
+        "10.244.1.9".parse().unwrap()
+    }
+
+    fn cidr() -> Prefix {
+        Prefix { ip: "10.244.2.0".parse().unwrap(), len: 24 }
+    }
 
     fn endpoint(ifindex: u32, last: u8) -> Endpoint {
         Endpoint { ifindex, mac: [2, 0, 0, 0, 0, last], gateway_mac: [3; 6] }
     }
 
     fn node(ifindex: u32) -> Node {
+        let ip = address("192.0.2.2".parse().unwrap());
         Node {
-            ip: mapped([192, 0, 2, 2]),
-            next_hop: mapped([192, 0, 2, 2]),
+            ip,
+            next_hop: ip,
             ifindex,
             mtu: 1450,
             mode: 1,
@@ -84,8 +91,8 @@ mod tests {
     fn full() -> Tables {
         Tables {
             config: Config { state: state::ON, vni: 1, ..Config::default() },
-            endpoints: [(POD, endpoint(5, 1))].into(),
-            nodes: [(CIDR, node(3))].into(),
+            endpoints: [(pod(), endpoint(5, 1))].into(),
+            nodes: [(cidr(), node(3))].into(),
             live: [3, 5].into(),
             pods: [5].into(),
             nics: [3].into(),
@@ -96,18 +103,18 @@ mod tests {
     fn what_is_right_is_left_alone() {
         assert_eq!(diff(&full(), &full()), []);
         assert_eq!(diff(&Tables::default(), &Tables::default()), []);
+        let more_alive = Tables { live: [3, 5, 7].into(), ..full() };
+        assert_eq!(diff(&full(), &more_alive), []);
     }
 
     #[test]
     fn from_nothing_programs_come_first_then_known_flows_then_entries_then_the_switch() {
         let wanted = [
-            Change::AttachNic(3),
-            Change::AttachPod(5),
-            Change::PutLive(3),
-            Change::PutLive(5),
+            Change::Attach(Hook::FromNic, 3),
+            Change::Attach(Hook::FromPod, 5),
             Change::Seed,
-            Change::PutNode(CIDR, node(3)),
-            Change::PutEndpoint(POD, endpoint(5, 1)),
+            Change::PutNode(cidr(), node(3)),
+            Change::PutEndpoint(pod(), endpoint(5, 1)),
             Change::Configure(full().config),
         ];
         assert_eq!(diff(&full(), &Tables::default()), wanted);
@@ -117,12 +124,10 @@ mod tests {
     fn what_is_gone_is_removed_entries_first() {
         let empty = Tables { config: full().config, ..Tables::default() };
         let wanted = [
-            Change::RemoveEndpoint(POD),
-            Change::RemoveNode(CIDR),
-            Change::DetachPod(5),
-            Change::DetachNic(3),
-            Change::RemoveLive(3),
-            Change::RemoveLive(5),
+            Change::RemoveEndpoint(pod()),
+            Change::RemoveNode(cidr()),
+            Change::Detach(Hook::FromPod, 5),
+            Change::Detach(Hook::FromNic, 3),
         ];
         assert_eq!(diff(&empty, &full()), wanted);
     }
@@ -130,27 +135,29 @@ mod tests {
     #[test]
     fn an_address_that_moved_to_another_pod_is_replaced_after_its_flows_are_known() {
         let mut desired = full();
-        desired.endpoints.insert(POD, endpoint(6, 2));
+        desired.endpoints.insert(pod(), endpoint(6, 2));
         desired.pods = [6].into();
-        desired.live = [3, 6].into();
         let wanted = [
-            Change::DetachPod(5),
-            Change::RemoveLive(5),
-            Change::AttachPod(6),
-            Change::PutLive(6),
+            Change::Detach(Hook::FromPod, 5),
+            Change::Attach(Hook::FromPod, 6),
             Change::Seed,
-            Change::PutEndpoint(POD, endpoint(6, 2)),
+            Change::PutEndpoint(pod(), endpoint(6, 2)),
         ];
         assert_eq!(diff(&desired, &full()), wanted);
     }
 
     #[test]
-    fn a_new_mac_or_next_hop_is_one_change() {
+    fn a_new_mac_or_setting_is_one_change() {
         let mut desired = full();
-        desired.endpoints.insert(POD, endpoint(5, 7));
-        desired.nodes.insert(CIDR, node(3));
+        desired.endpoints.insert(pod(), endpoint(5, 7));
         desired.config.vni = 2;
-        let wanted = [Change::PutEndpoint(POD, endpoint(5, 7)), Change::Configure(desired.config)];
+        let wanted = [Change::PutEndpoint(pod(), endpoint(5, 7)), Change::Configure(desired.config)];
         assert_eq!(diff(&desired, &full()), wanted);
+    }
+
+    #[test]
+    fn what_is_no_longer_alive_is_entered_again() {
+        let actual = Tables { live: [5].into(), ..full() };
+        assert_eq!(diff(&full(), &actual), [Change::PutNode(cidr(), node(3))]);
     }
 }

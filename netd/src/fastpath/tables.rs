@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use corten_ebpf_layout::datapath::{Address, Cidr, Config, Endpoint, Node, Range, TOLD, mapped, mode, state};
+use corten_ebpf::datapath::{
+    Address, Config, Endpoint, Node, Prefix, Range, TOLD, address, mode, range, state,
+};
 use corten_netlink::route::Mac;
 use ipnetwork::IpNetwork;
 
@@ -12,14 +14,16 @@ use super::nodes::{Mode, Nodes};
 use crate::net_conf::BackendConf;
 use crate::node::{Backend, Node as ClusterNode};
 
+/// The address of a family that is not used.
+const UNUSED: Address = [0; 16];
+
 /// Contents of the maps and the links that have programs; desired or actual.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tables {
     pub config: Config,
-    pub endpoints: BTreeMap<Address, Endpoint>,
-    /// By address and prefix length, IPv4 mapped.
-    pub nodes: BTreeMap<(Address, u32), Node>,
-    /// Links that endpoints and nodes may be reached by.
+    pub endpoints: BTreeMap<IpAddr, Endpoint>,
+    pub nodes: BTreeMap<Prefix, Node>,
+    /// Links that endpoints and nodes may be reached by; the kernel removes those that go.
     pub live: BTreeSet<u32>,
     /// Links with `from_pod`.
     pub pods: BTreeSet<u32>,
@@ -43,37 +47,18 @@ pub fn desired(
             .iter()
             .map(|(ip, e)| {
                 let (mac, gateway_mac) = (e.mac.0, e.gateway_mac.0);
-                (address(*ip), Endpoint { ifindex: e.veth, mac, gateway_mac })
+                (*ip, Endpoint { ifindex: e.veth, mac, gateway_mac })
             })
             .collect(),
-        nodes: nodes.entries.iter().map(|(cidr, entry)| (cidr_key(*cidr), node(entry))).collect(),
+        nodes: nodes.entries.iter().map(|(cidr, entry)| (prefix(*cidr), node(entry))).collect(),
         live: veths.iter().chain(uplinks).copied().collect(),
         pods: veths,
         nics: uplinks.clone(),
     }
 }
 
-pub fn address(ip: IpAddr) -> Address {
-    match ip {
-        IpAddr::V4(ip) => mapped(ip.octets()),
-        IpAddr::V6(ip) => ip.octets(),
-    }
-}
-
-/// The other way: what a map's key stands for.
-pub fn ip(address: &Address) -> IpAddr {
-    let v6 = std::net::Ipv6Addr::from(*address);
-    v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
-}
-
-fn cidr_key(cidr: IpNetwork) -> (Address, u32) {
-    let mapped_bits = if cidr.is_ipv4() { 96 } else { 0 };
-    (address(cidr.network()), u32::from(cidr.prefix()) + mapped_bits)
-}
-
-/// The key of `nodes` as the map wants it.
-pub fn cidr((address, prefix_len): (Address, u32)) -> Cidr {
-    Cidr { prefix_len, address }
+fn prefix(cidr: IpNetwork) -> Prefix {
+    Prefix { ip: cidr.network(), len: cidr.prefix() }
 }
 
 fn node(entry: &super::nodes::NodeEntry) -> Node {
@@ -108,20 +93,14 @@ fn config(local: &ClusterNode, backend: BackendConf) -> Config {
         told: TOLD,
         vni,
         port: port.to_be_bytes(),
-        ip4: local.public_ips.v4.map_or([0; 16], |ip| mapped(ip.octets())),
-        ip6: local.public_ips.v6.map_or([0; 16], |ip| ip.octets()),
-        pods4: local.pod_cidrs.v4.map_or_else(Range::default, |c| range(IpNetwork::V4(c))),
-        pods6: local.pod_cidrs.v6.map_or_else(Range::default, |c| range(IpNetwork::V6(c))),
+        ip4: local.public_ips.v4.map_or(UNUSED, |ip| address(ip.into())),
+        ip6: local.public_ips.v6.map_or(UNUSED, |ip| address(ip.into())),
+        pods4: local.pod_cidrs.v4.map_or_else(Range::default, |c| range(prefix(c.into()))),
+        pods6: local.pod_cidrs.v6.map_or_else(Range::default, |c| range(prefix(c.into()))),
         vtep4_mac: mac(vtep.v4),
         vtep6_mac: mac(vtep.v6),
         ..Config::default()
     }
-}
-
-fn range(cidr: IpNetwork) -> Range {
-    let (network, bits) = cidr_key(cidr);
-    let mask = if bits == 0 { 0 } else { u128::MAX << (128 - bits) };
-    Range { network, mask: mask.to_be_bytes() }
 }
 
 #[cfg(test)]
@@ -131,19 +110,6 @@ mod tests {
     use crate::fastpath::nodes::NodeEntry;
     use crate::net_conf::VxlanConf;
     use crate::node::Dual;
-
-    #[test]
-    fn both_families_become_keys_of_sixteen_bytes() {
-        for text in ["10.1.2.3", "fd00::3"] {
-            let address_text: IpAddr = text.parse().unwrap();
-            assert_eq!(ip(&address(address_text)), address_text);
-        }
-        assert_eq!(cidr_key("10.244.2.0/24".parse().unwrap()), (mapped([10, 244, 2, 0]), 120));
-        assert_eq!(cidr_key("fd00:2::/64".parse().unwrap()).1, 64);
-        let range = range("10.244.2.0/24".parse().unwrap());
-        assert_eq!((range.mask[11], range.mask[14], range.mask[15]), (0xff, 0xff, 0));
-        assert_eq!(super::range("::/0".parse().unwrap()).mask, [0; 16]);
-    }
 
     #[test]
     fn pods_nodes_and_this_node_become_entries() {
@@ -171,12 +137,12 @@ mod tests {
         let tables = desired(&local, backend, &BTreeSet::from([3]), &pods, &nodes);
         assert_eq!(tables.live, BTreeSet::from([3, 5]));
         assert_eq!((tables.pods, tables.nics), (BTreeSet::from([5]), BTreeSet::from([3])));
-        assert_eq!(tables.endpoints[&mapped([10, 244, 1, 9])].mac, [2; 6]);
-        let node = tables.nodes[&(mapped([10, 244, 2, 0]), 120)];
+        assert_eq!(tables.endpoints[&"10.244.1.9".parse::<IpAddr>().unwrap()].mac, [2; 6]);
+        let node = tables.nodes[&prefix("10.244.2.0/24".parse().unwrap())];
         assert_eq!((node.mode, node.ifindex, node.vtep_mac, node.mtu), (mode::VXLAN, 3, [9; 6], 1450));
         let config = tables.config;
         assert_eq!((config.state, config.vni, config.port), (state::ON, 7, 8472_u16.to_be_bytes()));
-        assert_eq!((config.ip4, config.ip6), (mapped([192, 0, 2, 1]), [0; 16]));
+        assert_eq!((config.ip4, config.ip6), (address("192.0.2.1".parse().unwrap()), UNUSED));
         assert_eq!((config.vtep4_mac, config.pods6), (vtep.0, Range::default()));
     }
 }

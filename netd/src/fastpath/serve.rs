@@ -1,0 +1,298 @@
+//! The passes over time: what wakes them, and what others may ask meanwhile.
+//!
+//! Notifications of all network namespaces are heard ([`Notifications::listen_everywhere`]), so a pod's address that
+//! comes after its port wakes like everything else. Changes of legacy iptables are told by nobody; the slow resync sees
+//! them.
+
+use std::future::pending;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use corten_ebpf::datapath::Events;
+use corten_netlink::route::Route;
+use corten_netlink::{Event, NetlinkError, Notifications, RouteGroup};
+use nix::libc;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::events::{HEADER, Told};
+use super::status::{self, Status};
+use super::{Fastpath, FastpathError, Input, Options};
+use crate::metrics::Metrics;
+use crate::overlay::desired::ROUTE_PROTOCOL;
+
+/// Events that come together wake once.
+const DEBOUNCE: Duration = Duration::from_millis(15);
+/// After a pass at least this many times as long is waited: a storm of events costs a fifth of a CPU at most.
+const REST: u32 = 4;
+const RESYNC: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(1);
+/// Events that a slow reader of `drops` may be behind; it loses the oldest.
+const BACKLOG: usize = 1024;
+/// Events that are told between two looks at everything else.
+const BATCH: usize = 256;
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_NEWGEN: u16 = 15;
+const NFTA_TABLE_NAME: u16 = 1;
+
+/// The fast path for the daemon: cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    fastpath: Arc<Mutex<Fastpath>>,
+    told: broadcast::Sender<Arc<Told>>,
+}
+
+struct Ears {
+    /// Links and addresses, of all namespaces.
+    pods: AsyncFd<Notifications>,
+    routes: AsyncFd<Notifications>,
+    /// `None`: no nf_tables.
+    rules: Option<AsyncFd<Notifications>>,
+}
+
+impl Service {
+    /// In the network namespace that the daemon serves.
+    pub fn new(options: Options) -> Result<Self, NetlinkError> {
+        let (told, _) = broadcast::channel(BACKLOG);
+        Ok(Self { fastpath: Arc::new(Mutex::new(Fastpath::new(options)?)), told })
+    }
+
+    /// Passes for ever. Before the first input nothing is touched: what an earlier daemon left goes on.
+    ///
+    /// # Errors
+    /// [`FastpathError::Refused`]: `fastpath = on`, and it cannot be. Notifications cannot be had.
+    pub async fn run(&self, mut inputs: watch::Receiver<Option<Input>>) -> Result<(), FastpathError> {
+        let mut ears = Ears::open()?;
+        let mut events: Option<AsyncFd<Events>> = None;
+        loop {
+            ears.clear();
+            let input = inputs.borrow_and_update().clone();
+            let start = Instant::now();
+            let again = match input {
+                None => RESYNC,
+                Some(input) => self.pass(input, &mut events).await?,
+            };
+            sleep((start.elapsed() * REST).min(RETRY)).await;
+            tokio::select! {
+                changed = inputs.changed() => if changed.is_err() { return Ok(()) },
+                () = ears.wait() => sleep(DEBOUNCE).await,
+                () = self.tell(&mut events) => {}
+                () = sleep(again) => {}
+            }
+        }
+    }
+
+    /// One pass, on a thread that may block. When to look again without being woken.
+    async fn pass(&self, input: Input, events: &mut Option<AsyncFd<Events>>) -> Result<Duration, FastpathError> {
+        let fastpath = self.fastpath.clone();
+        let pass = move || {
+            let mut fastpath = lock(&fastpath);
+            let before = (fastpath.status().on, fastpath.status().why.clone());
+            let result = fastpath.pass(&input).map(Clone::clone);
+            (before, result, fastpath.take_events())
+        };
+        let (before, result, new_events) = tokio::task::spawn_blocking(pass).await.map_err(io::Error::other)?;
+        if let Some(new) = new_events {
+            *events = Some(AsyncFd::new(new)?);
+        }
+        match result {
+            Ok(status) => {
+                if before != (status.on, status.why.clone()) || status.passes == 1 {
+                    log_decision(&status);
+                }
+                status.errors.iter().for_each(|error| warn!(%error, "fast path"));
+                Ok(if status.errors.is_empty() { RESYNC } else { RETRY })
+            }
+            Err(error @ FastpathError::Refused { .. }) => Err(error),
+            Err(error) => {
+                warn!(%error, "fast path: a pass failed and is tried again");
+                Ok(RETRY)
+            }
+        }
+    }
+
+    /// Passes events on to those who follow. Returns when the loop should look at everything else: never, unless the
+    /// ring buffer is broken.
+    async fn tell(&self, events: &mut Option<AsyncFd<Events>>) {
+        let Some(reader) = events else { return pending().await };
+        loop {
+            let Ok(mut ready) = reader.readable_mut().await else { break };
+            let mut batch = Vec::new();
+            while batch.len() < BATCH
+                && let Some(event) = ready.get_inner_mut().next()
+            {
+                batch.push(event);
+            }
+            if batch.len() < BATCH {
+                ready.clear_ready();
+            }
+            let fastpath = lock(&self.fastpath);
+            for event in batch {
+                // Nobody follows: nothing is lost that anybody wanted.
+                let _ = self.told.send(Arc::new(Told::new(&event, fastpath.link_names())));
+            }
+        }
+        *events = None;
+    }
+
+    pub fn status(&self) -> Status {
+        lock(&self.fastpath).status().clone()
+    }
+
+    /// The section of `corten-netd status`.
+    pub fn status_text(&self) -> String {
+        let fastpath = lock(&self.fastpath);
+        format!("{}{}", fastpath.status(), status::counters_text(&fastpath.counters()))
+    }
+
+    /// As [`Service::status_text`], with `counters` by program and reason.
+    pub fn status_json(&self) -> serde_json::Value {
+        let fastpath = lock(&self.fastpath);
+        let mut value = serde_json::to_value(fastpath.status()).unwrap_or_default();
+        value["counters"] = serde_json::json!(status::counters_json(&fastpath.counters()));
+        value
+    }
+
+    pub fn metrics(&self, metrics: &mut Metrics) {
+        let fastpath = lock(&self.fastpath);
+        status::metrics(fastpath.status(), &fastpath.counters(), metrics);
+    }
+
+    /// Lines of `corten-netd drops`, from now on, as long as the receiver lives. In a tokio runtime.
+    pub fn drops(&self, json: bool) -> mpsc::Receiver<Bytes> {
+        let (lines, receiver) = mpsc::channel(64);
+        let mut told = self.told.subscribe();
+        tokio::spawn(async move {
+            if !json && lines.send(format!("{HEADER}\n").into()).await.is_err() {
+                return;
+            }
+            loop {
+                let line = tokio::select! {
+                    () = lines.closed() => return,
+                    told = told.recv() => match told {
+                        Ok(told) if json => serde_json::to_string(&*told).unwrap_or_default(),
+                        Ok(told) => told.to_string(),
+                        Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                        Err(broadcast::error::RecvError::Closed) => return,
+                    },
+                };
+                if lines.send(format!("{line}\n").into()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+}
+
+fn lock(fastpath: &Mutex<Fastpath>) -> MutexGuard<'_, Fastpath> {
+    // A pass that panicked left maps and links, which the next one reads anyway.
+    fastpath.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn log_decision(status: &Status) {
+    if status.on {
+        info!(endpoints = status.endpoints.len(), nodes = status.nodes.len(), "fast path is on");
+        status.overrides.iter().for_each(|rule| warn!(%rule, "fast path goes past a rule of others"));
+    } else {
+        info!(why = status.why.join("; "), "fast path is off");
+    }
+}
+
+impl Ears {
+    fn open() -> Result<Self, FastpathError> {
+        use RouteGroup::{Ipv4Addresses, Ipv4Routes, Ipv6Addresses, Ipv6Routes, Links};
+        let pods = Notifications::route(&[Links, Ipv4Addresses, Ipv6Addresses])?;
+        pods.listen_everywhere()?;
+        let routes = Notifications::route(&[Ipv4Routes, Ipv6Routes])?;
+        let rules = Notifications::nf_tables().ok().map(AsyncFd::new).transpose()?;
+        Ok(Self { pods: AsyncFd::new(pods)?, routes: AsyncFd::new(routes)?, rules })
+    }
+
+    /// Takes what has arrived so far: the pass to come will see it.
+    fn clear(&mut self) {
+        let sockets = [Some(&mut self.pods), Some(&mut self.routes), self.rules.as_mut()];
+        for socket in sockets.into_iter().flatten() {
+            while socket.get_mut().read().is_ok_and(|events| !events.is_empty()) {}
+        }
+    }
+
+    async fn wait(&mut self) {
+        let rules = async {
+            match &mut self.rules {
+                Some(rules) => heard(rules).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = heard(&mut self.pods) => {}
+            () = heard(&mut self.routes) => {}
+            () = rules => {}
+        }
+    }
+}
+
+/// Returns when something that matters has arrived, or the socket is broken (the next pass will tell).
+async fn heard(socket: &mut AsyncFd<Notifications>) {
+    loop {
+        let Ok(mut ready) = socket.readable_mut().await else { return };
+        match ready.get_inner_mut().read() {
+            Ok(events) if events.is_empty() => ready.clear_ready(),
+            Ok(events) if events.iter().any(matters) => return,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Might this event change what a pass finds?
+fn matters(event: &Event) -> bool {
+    let Event::Changed { kind, body, .. } = event else { return true };
+    match *kind {
+        // Routes to pods are the overlay's own; those to nodes matter.
+        libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
+            Route::decode(body).is_none_or(|route| route.protocol != ROUTE_PROTOCOL)
+        }
+        kind if kind >> 8 == NFNL_SUBSYS_NFTABLES => {
+            let table = || corten_netlink::message::Attributes::after(body, 4)?.string(NFTA_TABLE_NAME);
+            kind & 0xff != NFT_MSG_NEWGEN && !table().is_some_and(|table| table.starts_with(super::foreign::OWN))
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corten_netlink::Message;
+    use corten_netlink::message::HEADER_LEN;
+
+    fn nft(kind: u16, table: &str) -> Event {
+        let kind = NFNL_SUBSYS_NFTABLES << 8 | kind;
+        let message = Message::new("", kind, 0, &[1, 0, 0, 0]).string(NFTA_TABLE_NAME, table);
+        Event::Changed { kind, sender: 0, body: message.sealed(1, false)[HEADER_LEN..].to_vec() }
+    }
+
+    #[test]
+    fn rules_of_others_wake_and_our_own_do_not() {
+        assert!(matters(&nft(6, "filter")));
+        assert!(!matters(&nft(6, "corten-services")));
+        assert!(!matters(&nft(NFT_MSG_NEWGEN, "x")));
+        assert!(matters(&Event::Lost));
+    }
+
+    #[test]
+    fn routes_to_nodes_wake_and_those_to_pods_do_not() {
+        let route = |protocol| {
+            let route = Route { protocol, ..Route::to("10.244.2.0/24".parse().unwrap()) };
+            let body = corten_netlink::route::encode::add_route(&route).sealed(1, false)[HEADER_LEN..].to_vec();
+            Event::Changed { kind: libc::RTM_NEWROUTE, sender: 0, body }
+        };
+        assert!(matters(&route(2)));
+        assert!(!matters(&route(ROUTE_PROTOCOL)));
+    }
+}
