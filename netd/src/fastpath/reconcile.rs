@@ -81,7 +81,14 @@ impl Fastpath {
     pub fn new(options: Options) -> Result<Self, NetlinkError> {
         let route = Socket::open(Protocol::Route)?;
         let netfilter = Socket::open(Protocol::Netfilter).ok();
-        Ok(Self { options, route, netfilter, datapath: None, status: Status::default(), names: BTreeMap::new() })
+        Ok(Self {
+            options,
+            route,
+            netfilter,
+            datapath: None,
+            status: Status::default(),
+            names: BTreeMap::new(),
+        })
     }
 
     pub fn status(&self) -> &Status {
@@ -165,8 +172,11 @@ impl Fastpath {
     }
 
     fn findings(&mut self, input: &Input, seen: &Seen) -> Result<Vec<Finding>, String> {
-        let around =
-            Surroundings { local: cidrs(&input.local.pod_cidrs), cluster: cidrs(&input.networks), devices: seen.devices.clone() };
+        let around = Surroundings {
+            local: cidrs(&input.local.pod_cidrs),
+            cluster: cidrs(&input.networks),
+            devices: seen.devices.clone(),
+        };
         let mut ruleset = match &mut self.netfilter {
             Some(netfilter) => probe::rules(netfilter, &around).map_err(|error| error.to_string())?,
             None => foreign::Ruleset { complete: true, ..foreign::Ruleset::default() },

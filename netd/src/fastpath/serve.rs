@@ -6,6 +6,7 @@
 
 use std::future::pending;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use corten_ebpf::datapath::Events;
 use corten_netlink::route::Route;
 use corten_netlink::{Event, NetlinkError, Notifications, RouteGroup};
 use nix::libc;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::sleep;
@@ -87,7 +89,11 @@ impl Service {
     }
 
     /// One pass, on a thread that may block. When to look again without being woken.
-    async fn pass(&self, input: Input, events: &mut Option<AsyncFd<Events>>) -> Result<Duration, FastpathError> {
+    async fn pass(
+        &self,
+        input: Input,
+        events: &mut Option<AsyncFd<Events>>,
+    ) -> Result<Duration, FastpathError> {
         let fastpath = self.fastpath.clone();
         let pass = move || {
             let mut fastpath = lock(&fastpath);
@@ -95,9 +101,10 @@ impl Service {
             let result = fastpath.pass(&input).map(Clone::clone);
             (before, result, fastpath.take_events())
         };
-        let (before, result, new_events) = tokio::task::spawn_blocking(pass).await.map_err(io::Error::other)?;
+        let (before, result, new_events) =
+            tokio::task::spawn_blocking(pass).await.map_err(io::Error::other)?;
         if let Some(new) = new_events {
-            *events = Some(AsyncFd::new(new)?);
+            *events = Some(readable(new)?);
         }
         match result {
             Ok(status) => {
@@ -189,6 +196,14 @@ impl Service {
     }
 }
 
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; these keep one descriptor for their whole lives, which is all it asks"
+)]
+fn readable<T: AsRawFd>(socket: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
 fn lock(fastpath: &Mutex<Fastpath>) -> MutexGuard<'_, Fastpath> {
     // A pass that panicked left maps and links, which the next one reads anyway.
     fastpath.lock().unwrap_or_else(PoisonError::into_inner)
@@ -209,8 +224,8 @@ impl Ears {
         let pods = Notifications::route(&[Links, Ipv4Addresses, Ipv6Addresses])?;
         pods.listen_everywhere()?;
         let routes = Notifications::route(&[Ipv4Routes, Ipv6Routes])?;
-        let rules = Notifications::nf_tables().ok().map(AsyncFd::new).transpose()?;
-        Ok(Self { pods: AsyncFd::new(pods)?, routes: AsyncFd::new(routes)?, rules })
+        let rules = Notifications::nf_tables().ok().map(readable).transpose()?;
+        Ok(Self { pods: readable(pods)?, routes: readable(routes)?, rules })
     }
 
     /// Takes what has arrived so far: the pass to come will see it.
@@ -259,7 +274,8 @@ fn matters(event: &Event) -> bool {
         }
         kind if kind >> 8 == NFNL_SUBSYS_NFTABLES => {
             let table = || corten_netlink::message::Attributes::after(body, 4)?.string(NFTA_TABLE_NAME);
-            kind & 0xff != NFT_MSG_NEWGEN && !table().is_some_and(|table| table.starts_with(super::foreign::OWN))
+            kind & 0xff != NFT_MSG_NEWGEN
+                && !table().is_some_and(|table| table.starts_with(super::foreign::OWN))
         }
         _ => true,
     }
@@ -289,7 +305,8 @@ mod tests {
     fn routes_to_nodes_wake_and_those_to_pods_do_not() {
         let route = |protocol| {
             let route = Route { protocol, ..Route::to("10.244.2.0/24".parse().unwrap()) };
-            let body = corten_netlink::route::encode::add_route(&route).sealed(1, false)[HEADER_LEN..].to_vec();
+            let body =
+                corten_netlink::route::encode::add_route(&route).sealed(1, false)[HEADER_LEN..].to_vec();
             Event::Changed { kind: libc::RTM_NEWROUTE, sender: 0, body }
         };
         assert!(matters(&route(2)));

@@ -4,6 +4,9 @@
 //! of namespaces, pins and files of different tests never meet, and nothing is left when the thread ends.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod echo;
+pub mod nodes;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -91,6 +94,13 @@ impl Netns {
         let links: serde_json::Value =
             serde_json::from_str(&self.sh(&format!("ip -j link show {link}"))).expect("JSON");
         links[0]["address"].as_str().expect("a MAC").to_owned()
+    }
+
+    /// Of a link.
+    pub fn index(&self, link: &str) -> u32 {
+        let links: serde_json::Value =
+            serde_json::from_str(&self.sh(&format!("ip -j link show {link}"))).expect("JSON");
+        links[0]["ifindex"].as_u64().expect("an index") as u32
     }
 
     /// In the background until the guard is dropped.
