@@ -84,7 +84,6 @@ fn a_bulk_flow_survives_on_off_and_restart() {
             progress();
         }
     }
-    drop(progress);
     flows.into_iter().for_each(Bulk::end);
 }
 
@@ -92,4 +91,220 @@ fn a_bulk_flow_survives_on_off_and_restart() {
 fn restart(stage: &Stage, node: &mut Node) {
     let options = common::nodes::options(stage, node.number);
     node.fastpath = node.netns.within(|| corten_netd::fastpath::Fastpath::new(options).expect("sockets"));
+}
+
+#[test]
+fn the_address_of_a_pod_that_went_while_nobody_watched_reaches_its_new_owner() {
+    let stage = Stage::new();
+    let [mut a, mut b] = two_nodes(&stage, Overlay::Vxlan);
+    let (client, near) = (a.pod(&stage), a.pod(&stage));
+    let far = b.pod_at(&stage, 9);
+    {
+        let _server = EchoServer::start(&far.netns, 2);
+        talk(&client, &far);
+        a.pass();
+        b.pass();
+        talk(&client, &far);
+    }
+    // Nobody makes a pass on node 2 from here on.
+    let local = b.count("from-nic", Reason::Gone);
+    b.delete_pod(far);
+    let heir = b.pod_at(&stage, 9);
+    let _server = EchoServer::start(&heir.netns, 3);
+    for ip in heir.ips() {
+        settle(&client.netns, ip);
+        assert_eq!(tcp(&client.netns, ip).expect("TCP"), 3, "the new pod answers");
+        udp(&client.netns, (ip, PORT).into()).expect("UDP");
+    }
+    assert!(b.count("from-nic", Reason::Gone) > local, "{:?}", b.counters());
+    b.pass();
+    let fast = b.count("from-nic", Reason::Vxlan);
+    talk(&client, &heir);
+    assert!(b.count("from-nic", Reason::Vxlan) > fast, "after a pass it is fast: {:?}", b.counters());
+    drop(near);
+}
+
+#[test]
+fn a_pod_that_lies_about_its_source_gets_no_fast_path() {
+    let stage = Stage::new();
+    let [mut a, mut b] = two_nodes(&stage, Overlay::HostGw);
+    let (liar, victim, far) = (a.pod(&stage), a.pod(&stage), b.pod(&stage));
+    a.pass();
+    b.pass();
+    for ip in [far.v4, victim.v4] {
+        settle(&liar.netns, ip);
+    }
+    let fast = |node: &Node| {
+        [Reason::Local, Reason::Gateway].map(|reason| node.count("from-pod", reason)).iter().sum::<u64>()
+    };
+    let (before, spoofed) = (fast(&a), a.count("from-pod", Reason::SpoofedPod));
+    // Of another pod, of nobody, and of a pod of another node.
+    let forged: Vec<IpAddr> = vec![victim.v4, "10.244.1.200".parse().unwrap(), far.v4];
+    for source in forged {
+        liar.netns.sh(&format!("ip addr add {source}/32 dev lo"));
+        liar.netns.within(|| {
+            let socket = std::net::UdpSocket::bind((source, 0)).expect("bind");
+            for _ in 0..10 {
+                let _ = socket.send_to(b"lies", (far.v4, PORT));
+                let _ = socket.send_to(b"lies", (victim.v4, PORT));
+            }
+        });
+        liar.netns.sh(&format!("ip addr del {source}/32 dev lo"));
+    }
+    assert!(a.count("from-pod", Reason::SpoofedPod) >= spoofed + 40, "{:?}", a.counters());
+    // What the victim itself answers is no lie.
+    assert!(fast(&a) <= before + 20, "{:?}", a.counters());
+}
+
+#[test]
+fn pods_that_come_and_go_leave_nothing() {
+    let stage = Stage::new();
+    let [mut a, _b] = two_nodes(&stage, Overlay::Vxlan);
+    let keeper = a.pod(&stage);
+    a.pass();
+    let pins = |node: &Node| {
+        let directory = common::nodes::options(&stage, node.number).directory;
+        let list = std::process::Command::new("find").arg(directory).output().expect("find").stdout;
+        String::from_utf8(list).expect("names").lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = (pins(&a), a.fastpath.status().endpoints.clone());
+    for round in 0..5 {
+        let pods: Vec<Pod> = (0..4).map(|n| a.pod_at(&stage, 100 + n)).collect();
+        // Some pods go before they were seen.
+        if round % 2 == 0 {
+            a.pass();
+            assert_eq!(a.fastpath.status().endpoints.len(), 2 + 8);
+        }
+        pods.into_iter().for_each(|pod| a.delete_pod(pod));
+        if round % 3 == 0 {
+            a.pass();
+        }
+    }
+    a.pass();
+    assert_eq!((pins(&a), a.fastpath.status().endpoints.clone()), before);
+    let directory = common::nodes::options(&stage, a.number).directory;
+    let datapath =
+        a.netns.within(|| corten_ebpf::datapath::Datapath::load_or_open(&directory).expect("opened"));
+    assert_eq!(datapath.endpoints().expect("read").len(), 2);
+    let live = datapath.live().expect("read");
+    assert_eq!(live.len(), 2, "the uplink and one pod: {live:?}");
+    drop((datapath, keeper));
+    a.netns.within(|| corten_netd::fastpath::Fastpath::remove(&directory).expect("removed"));
+    assert!(!directory.exists());
+}
+
+/// A ClusterIP that nft translates to one pod, with no help from the socket programs.
+fn translate(node: &Node, v4: IpAddr, v6: IpAddr) {
+    node.netns.sh(&format!(
+        "nft -f - <<'RULES'
+table inet corten-services {{
+    chain services {{
+        type nat hook prerouting priority dstnat;
+        ip daddr 10.96.0.10 dnat ip to {v4}
+        ip6 daddr fd96::10 dnat ip6 to {v6}
+    }}
+}}
+RULES
+"
+    ));
+}
+
+#[test]
+fn flows_that_nft_translates_go_both_ways_by_the_kernel() {
+    let stage = Stage::new();
+    let [mut a, mut b] = two_nodes(&stage, Overlay::Vxlan);
+    let (client, near, far) = (a.pod(&stage), a.pod(&stage), b.pod(&stage));
+    let _servers = [EchoServer::start(&near.netns, 1), EchoServer::start(&far.netns, 2)];
+    let services: [IpAddr; 2] = ["10.96.0.10".parse().unwrap(), "fd96::10".parse().unwrap()];
+    for (backend, sign) in [(&near, 1), (&far, 2)] {
+        for ip in backend.ips() {
+            settle(&client.netns, ip);
+        }
+        translate(&a, backend.v4, backend.v6);
+        // On one node bridged replies must meet conntrack too, as every cluster has it.
+        a.netns.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1");
+        // Connections from before the fast path was there.
+        let old: Vec<Bulk> = services.map(|ip| Bulk::start(&client.netns, (ip, PORT).into())).into();
+        old.iter().for_each(Bulk::progresses);
+        a.pass();
+        b.pass();
+        assert!(a.fastpath.status().on, "{}", a.fastpath.status());
+        old.iter().for_each(Bulk::progresses);
+        for ip in services {
+            assert_eq!(tcp(&client.netns, ip).expect("TCP"), sign);
+            udp(&client.netns, (ip, PORT).into()).expect("UDP");
+        }
+        assert!(a.count("from-pod", Reason::UnknownPeer) > 0, "{:?}", a.counters());
+        // Beside them, straight to the pod, is fast.
+        let fast =
+            |node: &Node| node.count("from-pod", Reason::Local) + node.count("from-pod", Reason::Vxlan);
+        let before = fast(&a);
+        tcp(&client.netns, backend.v4).expect("TCP");
+        assert!(fast(&a) > before + 4, "{:?}", a.counters());
+        old.into_iter().for_each(Bulk::end);
+        for node in [&mut a, &mut b] {
+            restart(&stage, node);
+            let directory = common::nodes::options(&stage, node.number).directory;
+            node.netns.within(|| corten_netd::fastpath::Fastpath::remove(&directory).expect("removed"));
+        }
+        a.netns.sh("nft delete table inet corten-services");
+    }
+}
+
+#[test]
+fn rules_of_others_turn_it_off_and_on_says_what_it_goes_past() {
+    let stage = Stage::new();
+    let [mut a, _b] = two_nodes(&stage, Overlay::Vxlan);
+    let _pod = a.pod(&stage);
+    a.pass();
+    assert!(a.fastpath.status().on);
+    a.netns.sh("nft add table ip firewall
+         nft 'add chain ip firewall forward { type filter hook forward priority filter; }'
+         nft add rule ip firewall forward ip saddr 10.244.1.0/24 tcp dport 22 drop");
+    a.pass();
+    let status = a.fastpath.status();
+    let why = "chain forward of table ip firewall drops traffic between pods of this node";
+    assert_eq!((status.on, status.why.as_slice()), (false, &[why.to_owned()][..]));
+    assert!(!common::nodes::options(&stage, 1).directory.exists(), "nothing is left");
+    let options = corten_netd::fastpath::Options {
+        wish: corten_netd::options::Fastpath::On,
+        ..common::nodes::options(&stage, 1)
+    };
+    a.fastpath = a.netns.within(|| corten_netd::fastpath::Fastpath::new(options).expect("sockets"));
+    a.pass();
+    assert_eq!(
+        (a.fastpath.status().on, a.fastpath.status().overrides.as_slice()),
+        (true, &[why.to_owned()][..])
+    );
+    restart(&stage, &mut a);
+    a.netns.sh(
+        "nft flush chain ip firewall forward; nft add rule ip firewall forward ip saddr 192.168.0.0/16 drop",
+    );
+    a.pass();
+    assert!(a.fastpath.status().on, "{}", a.fastpath.status());
+}
+
+#[test]
+fn where_it_cannot_be_auto_is_off_and_on_is_refused() {
+    let stage = Stage::new();
+    let [mut a, _b] = two_nodes(&stage, Overlay::Vxlan);
+    for (wish, refused) in
+        [(corten_netd::options::Fastpath::Auto, false), (corten_netd::options::Fastpath::On, true)]
+    {
+        let options = corten_netd::fastpath::Options {
+            wish,
+            directory: stage.path("not-bpffs/v1"),
+            ..common::nodes::options(&stage, 1)
+        };
+        let input = a.input();
+        a.fastpath = a.netns.within(|| corten_netd::fastpath::Fastpath::new(options).expect("sockets"));
+        let (netns, fastpath) = (&a.netns, &mut a.fastpath);
+        match netns.within(|| fastpath.pass(&input).cloned()) {
+            Ok(status) => {
+                assert!(!refused && !status.on);
+                assert!(status.why[0].contains("is not on a bpf file system"), "{status}");
+            }
+            Err(error) => assert!(refused && error.to_string().contains("fastpath = on, but"), "{error}"),
+        }
+    }
 }

@@ -29,6 +29,18 @@ pub enum Obstacle {
     Kernel(String),
 }
 
+impl Obstacle {
+    /// The verifier tells every step it took; its last lines are the reason.
+    pub fn kernel(text: &str) -> Self {
+        let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+        let mut end: Vec<&str> =
+            rest.lines().map(str::trim).filter(|line| !line.is_empty()).rev().take(5).collect();
+        end.push(first);
+        end.reverse();
+        Self::Kernel(end.join("; "))
+    }
+}
+
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -173,6 +185,16 @@ mod tests {
         let decision = decide(Wish::Auto, &[], &Err("EPERM".into()));
         assert!(!decision.on && decision.why[0].contains("EPERM"), "{decision:?}");
         assert!(decide(Wish::On, &[], &Err("EPERM".into())).on);
+    }
+
+    #[test]
+    fn of_a_long_refusal_the_beginning_and_the_end_are_told() {
+        let steps: String = (0..1000).map(|step| format!("{step}: r1 = r2\n")).collect();
+        let text =
+            Obstacle::kernel(&format!("the kernel refuses from_pod:\n{steps}invalid access\n\n")).to_string();
+        assert!(text.starts_with("the kernel refuses from_pod:; 996: "), "{text}");
+        assert!(text.ends_with("; invalid access"), "{text}");
+        assert_eq!(Obstacle::kernel("short").to_string(), "short");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use corten_ebpf::datapath::{Datapath, DatapathError, Events, How, state};
 use corten_netlink::route::Link;
@@ -20,6 +20,9 @@ use super::{apply, discovery, legacy, tables};
 use crate::net_conf::BackendConf;
 use crate::node::{Node, PodCidrs};
 use crate::options::Fastpath as Wish;
+
+/// Loading costs some 100 ms.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(25);
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -64,6 +67,8 @@ pub struct Fastpath {
     netfilter: Option<Socket>,
     /// `None` while off.
     datapath: Option<Datapath>,
+    /// When and why the programs could not be loaded.
+    refusal: Option<(Instant, Vec<Obstacle>)>,
     status: Status,
     names: BTreeMap<u32, String>,
 }
@@ -86,6 +91,7 @@ impl Fastpath {
             route,
             netfilter,
             datapath: None,
+            refusal: None,
             status: Status::default(),
             names: BTreeMap::new(),
         })
@@ -139,9 +145,9 @@ impl Fastpath {
         let mut obstacles = probe::obstacles(&self.options.directory);
         let mut decision = probe::decide(self.options.wish, &obstacles, &findings);
         if decision.on
-            && let Err(error) = self.load()
+            && let Err(refusal) = self.load()
         {
-            obstacles.push(Obstacle::Kernel(error.to_string()));
+            obstacles.extend(refusal);
             decision = probe::decide(self.options.wish, &obstacles, &findings);
         }
         if !decision.on {
@@ -188,19 +194,27 @@ impl Fastpath {
         Ok(foreign::findings(&ruleset, &around))
     }
 
-    fn load(&mut self) -> Result<(), DatapathError> {
-        if self.datapath.is_none() {
-            let directory = &self.options.directory;
-            self.datapath = Some(match Datapath::load_or_open(directory) {
-                // Of another version: flows go the kernel's way until the new programs are attached.
-                Err(DatapathError::Layout { .. }) => {
-                    Datapath::remove(directory)?;
-                    Datapath::load_or_open(directory)?
-                }
-                other => other?,
-            });
+    /// Loads the programs unless they are. A kernel that refused them is asked again after a while.
+    fn load(&mut self) -> Result<(), Vec<Obstacle>> {
+        if self.datapath.is_some() {
+            return Ok(());
         }
-        Ok(())
+        if let Some((when, why)) = &self.refusal
+            && when.elapsed() < REFUSAL_HOLDS
+        {
+            return Err(why.clone());
+        }
+        match load(&self.options.directory) {
+            Ok(datapath) => {
+                self.datapath = Some(datapath);
+                self.refusal = None;
+                Ok(())
+            }
+            Err(why) => {
+                self.refusal = Some((Instant::now(), why.clone()));
+                Err(why)
+            }
+        }
     }
 
     fn take_down(&mut self) -> Result<(), DatapathError> {
@@ -258,6 +272,14 @@ impl Fastpath {
             ..Status::default()
         })
     }
+}
+
+fn load(directory: &Path) -> Result<Datapath, Vec<Obstacle>> {
+    let missing = corten_ebpf::datapath::probe(directory).missing;
+    if !missing.is_empty() {
+        return Err(missing.iter().map(|what| Obstacle::kernel(what)).collect());
+    }
+    Datapath::load_or_open(directory).map_err(|error| vec![Obstacle::kernel(&error.to_string())])
 }
 
 fn networks(cidrs: &PodCidrs) -> Vec<IpNetwork> {
