@@ -30,7 +30,7 @@ pub struct Table {
 /// there (/proc/net/ip_tables_names): asking for others creates them. EFBIG: longer than 64 MiB.
 pub fn read(ipv4: bool, name: &str) -> Result<Table> {
     let family = if ipv4 { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket(family, SocketType::RAW, Some(ipproto::RAW)).map_err(Errno::from)?;
+    let socket = socket(family, SocketType::RAW, Some(ipproto::RAW))?;
     let level = if ipv4 { libc::IPPROTO_IP } else { libc::IPPROTO_IPV6 };
     let mut info = vec![0; INFO_LEN];
     put_name(&mut info, name)?;
