@@ -175,7 +175,9 @@ fn pods_that_come_and_go_leave_nothing() {
             a.pass();
             assert_eq!(a.fastpath.status().endpoints.len(), 2 + 8);
         }
-        pods.into_iter().for_each(|pod| a.delete_pod(pod));
+        for pod in pods {
+            a.delete_pod(pod);
+        }
         if round % 3 == 0 {
             a.pass();
         }

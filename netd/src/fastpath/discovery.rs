@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use corten_netlink::route::{Link, PortLink};
+use corten_netlink::route::{Address, Link, PortLink};
 use corten_netlink::{NetlinkError, Socket};
 
 use super::endpoints::{Bridge, FarEnd, PodAddress, Port};
@@ -36,40 +36,33 @@ pub fn read(socket: &mut Socket, bridge: &str, clsact_is_ours: bool) -> Result<F
         .filter(|(_, kind)| kind == "ingress" || (kind == "clsact" && !clsact_is_ours))
         .collect();
     let ports = socket.bridge_ports(link.index)?;
-    let ports: Result<Vec<Port>, _> =
-        ports.into_iter().map(|port| read_port(socket, port, &ingress)).collect();
-    Ok(Found { bridge: Some(Bridge { index: link.index, mac, vlan_filtering }), ports: ports?, host })
+    let ports = ports.into_iter().map(|port| read_port(socket, port, &ingress)).collect();
+    Ok(Found { bridge: Some(Bridge { index: link.index, mac, vlan_filtering }), ports, host })
 }
 
-fn read_port(
-    socket: &mut Socket,
-    port: PortLink,
-    ingress: &BTreeMap<u32, String>,
-) -> Result<Port, NetlinkError> {
+fn read_port(socket: &mut Socket, port: PortLink, ingress: &BTreeMap<u32, String>) -> Port {
     let root = port.qdisc.filter(|kind| !PLAIN_QDISCS.contains(&kind.as_str()));
     let queueing = root.or_else(|| ingress.get(&port.link.index).cloned());
-    let far_end = far_end(socket, &port.link)?;
-    Ok(Port { index: port.link.index, name: port.link.name, isolated: port.isolated, queueing, far_end })
+    let far_end = far_end(socket, &port.link);
+    Port { index: port.link.index, name: port.link.name, isolated: port.isolated, queueing, far_end }
 }
 
-fn far_end(socket: &mut Socket, link: &Link) -> Result<FarEnd, NetlinkError> {
+fn far_end(socket: &mut Socket, link: &Link) -> FarEnd {
     if link.kind.as_deref() != Some("veth") {
-        return Ok(FarEnd::NotVeth(link.kind.clone()));
+        return FarEnd::NotVeth(link.kind.clone());
     }
-    let (Some(netns), Some(peer)) = (link.peer_netns, link.peer) else { return Ok(FarEnd::SameNamespace) };
-    // Any refusal means the namespace went; a broken socket shows at the next request to our own.
-    let Ok(links) = socket.links_in(netns) else { return Ok(FarEnd::Gone) };
-    let peer = links.into_iter().find(|l| l.index == peer && l.peer == Some(link.index));
-    let Some((peer, mac)) = peer.and_then(|p| p.mac.map(|mac| (p.index, mac))) else {
-        return Ok(FarEnd::Gone);
-    };
-    let Ok(addresses) = socket.addresses_in(netns) else { return Ok(FarEnd::Gone) };
-    let addresses = addresses.iter().filter(|a| a.index == peer);
-    let address = |a: &corten_netlink::route::Address| PodAddress {
-        ip: a.cidr.address(),
-        usable: !a.tentative() && !a.duplicate(),
-    };
-    Ok(FarEnd::Pod { mac, addresses: addresses.map(address).collect() })
+    let (Some(netns), Some(peer)) = (link.peer_netns, link.peer) else { return FarEnd::SameNamespace };
+    // A refusal means that the namespace went; a broken socket shows at the next request about our own.
+    inside(socket, netns, peer, link.index).unwrap_or(FarEnd::Gone)
+}
+
+fn inside(socket: &mut Socket, netns: u32, peer: u32, veth: u32) -> Option<FarEnd> {
+    let links = socket.links_in(netns).ok()?;
+    let mac = links.iter().find(|l| l.index == peer && l.peer == Some(veth))?.mac?;
+    let address = |a: &Address| PodAddress { ip: a.cidr.address(), usable: !a.tentative() && !a.duplicate() };
+    let addresses = socket.addresses_in(netns).ok()?;
+    let addresses = addresses.iter().filter(|a| a.index == peer).map(address).collect();
+    Some(FarEnd::Pod { mac, addresses })
 }
 
 /// How the kernel would send to each of `addresses`; those it would not send to are absent.

@@ -125,13 +125,12 @@ pub fn resolve(bridge: &Bridge, ports: &[Port], cidrs: &PodCidrs, host: &BTreeSe
             continue;
         }
         for address in addresses.iter().filter(|a| !is_link_local(a.ip)) {
-            match refusal(port, *address, cidrs, host, &claims) {
-                Some(why) => resolved.left_out.push(left_out(Some(address.ip), why)),
-                None => {
-                    let endpoint = Endpoint { veth: port.index, mac: *mac, gateway_mac: bridge.mac };
-                    resolved.endpoints.insert(address.ip, endpoint);
-                }
+            if let Some(why) = refusal(port, *address, cidrs, host, &claims) {
+                resolved.left_out.push(left_out(Some(address.ip), why));
+                continue;
             }
+            let endpoint = Endpoint { veth: port.index, mac: *mac, gateway_mac: bridge.mac };
+            resolved.endpoints.insert(address.ip, endpoint);
         }
     }
     resolved

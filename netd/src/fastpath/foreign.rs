@@ -320,7 +320,7 @@ impl Walk<'_> {
                     Meta::OutputName => Loaded::OutputName,
                     Meta::NetworkProtocol => Loaded::Family,
                     Meta::TransportProtocol => Loaded::Protocol,
-                    _ => Loaded::Unknown,
+                    Meta::Mark => Loaded::Unknown,
                 };
                 Meaning::Nothing
             }
@@ -554,7 +554,8 @@ mod tests {
     }
 
     fn found(effect: &str, traffic: &str) -> Option<String> {
-        Some(format!("chain c of table ip filter {effect} traffic {traffic}"))
+        let text = format!("chain c of table ip filter {effect} traffic {traffic}");
+        (!effect.is_empty()).then_some(text)
     }
 
     const HERE: &str = "between pods of this node";

@@ -218,17 +218,17 @@ fn extension(name: &str, extension: String, data: &[u8]) -> Reading {
     Reading::Other { name: name.to_owned(), writes: false, extension: Some((extension, data.to_vec())) }
 }
 
-/// `None`: an unknown verdict. An empty list: the rule goes on to the next.
+/// `None`: an unknown verdict. Nothing: the rule goes on to the next.
 fn target_reading(
     layout: &Layout,
     entry: &Entry<'_>,
     next: usize,
     starts: &BTreeMap<usize, String>,
-) -> Option<Option<Reading>> {
+) -> Option<Vec<Reading>> {
     let name = target_name(entry)?;
     let data = &entry.target[EXTENSION_HEAD..];
     if !name.is_empty() {
-        return Some(Some(extension("target", name, data)));
+        return Some(vec![extension("target", name, data)]);
     }
     // The standard target: -verdict - 1, or the offset of a chain.
     let verdict = match i32::from_ne_bytes(data.get(..4)?.try_into().ok()?) {
@@ -238,13 +238,13 @@ fn target_reading(
         number => {
             let offset = usize::try_from(number).ok()?;
             if offset == next {
-                return Some(None);
+                return Some(Vec::new());
             }
             let chain = starts.get(&offset)?.clone();
             if entry.bytes[layout.flags] & GOTO != 0 { Verdict::Goto(chain) } else { Verdict::Jump(chain) }
         }
     };
-    Some(Some(Reading::Known(Expression::Verdict(verdict))))
+    Some(vec![Reading::Known(Expression::Verdict(verdict))])
 }
 
 #[cfg(test)]

@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn of_a_long_refusal_the_beginning_and_the_end_are_told() {
-        let steps: String = (0..1000).map(|step| format!("{step}: r1 = r2\n")).collect();
+        let steps: Vec<String> = (0..1000).map(|step| format!("{step}: r1 = r2\n")).collect();
+        let steps = steps.concat();
         let text =
             Obstacle::kernel(&format!("the kernel refuses from_pod:\n{steps}invalid access\n\n")).to_string();
         assert!(text.starts_with("the kernel refuses from_pod:; 996: "), "{text}");

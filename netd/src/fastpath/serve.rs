@@ -98,7 +98,7 @@ impl Service {
         let pass = move || {
             let mut fastpath = lock(&fastpath);
             let before = (fastpath.status().on, fastpath.status().why.clone());
-            let result = fastpath.pass(&input).map(Clone::clone);
+            let result = fastpath.pass(&input).cloned();
             (before, result, fastpath.take_events())
         };
         let (before, result, new_events) =

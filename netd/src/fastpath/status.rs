@@ -150,6 +150,7 @@ fn way(reason: Reason) -> &'static str {
 }
 
 /// In Prometheus' form.
+#[expect(clippy::cast_precision_loss, reason = "what Prometheus keeps has 53 bits too")]
 pub fn metrics(status: &Status, counters: &Counters, metrics: &mut Metrics) {
     let on = f64::from(u8::from(status.on));
     metrics.gauge("corten_netd_fastpath_on", "The eBPF fast path is on.", &[(&[], on)]);

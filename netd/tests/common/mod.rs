@@ -54,6 +54,7 @@ impl Stage {
         netns
     }
 
+    #[expect(clippy::unused_self, reason = "runs in the stage's namespaces, which are the thread's")]
     pub fn sh(&self, script: &str) -> String {
         run(Command::new("sh").args(["-ec", script]))
     }
