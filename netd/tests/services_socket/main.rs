@@ -214,7 +214,7 @@ fn internal_traffic_policy_local_takes_this_nodes_pods_only() {
     assert_eq!(reached(&[&here, &there], "10.96.0.10:80"), [0]);
     assert_eq!(reached(&[&here, &there], "192.0.2.1:30080"), [0, 1]);
     node.read(&slice("web", "IPv4", &[there_only]));
-    assert_eq!(refused("10.96.0.10:80"), ErrorKind::NetworkUnreachable, "as if it had no endpoints");
+    assert_eq!(refused("10.96.0.10:80"), ErrorKind::ConnectionRefused, "as if it had no endpoints");
 }
 
 #[test]
