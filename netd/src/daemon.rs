@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::fastpath;
 use crate::http::{Answers, Server};
 use crate::metrics::Metrics;
 use crate::net_conf::NetConf;
@@ -91,13 +92,23 @@ async fn network(options: &Options, board: &Arc<Board>) -> Result<()> {
     let announcement = underlay.borrow_and_update().announcement.clone();
     patience("acquiring this node's pod CIDR").source(|| source.acquire(&announcement)).await?;
     let nodes = patience("reading the list of nodes").source(|| source.watch()).await?;
+    let fastpath = fastpath::Service::new(fastpath_options(options)).context("open the fast path")?;
     board.with(|facts| {
         facts.nodes = Some(nodes.clone());
+        facts.fastpath = Some(fastpath.clone());
         facts.overlay = Some(overlay.status());
         facts.waiting = None;
     });
 
     let mut tasks = JoinSet::new();
+    {
+        let (conf, nodes, underlay) = (conf.clone(), nodes.clone(), underlay.clone());
+        tasks.spawn(async move {
+            fastpath.follow(conf, nodes, underlay).await?;
+            // The overlay has ended and says why.
+            std::future::pending().await
+        });
+    }
     let files = Files {
         subnet_env: options.subnet_file.clone(),
         conflist: options.cni_conf_dir.as_ref().map(|dir| dir.join(conflist::NAME)),
@@ -171,6 +182,15 @@ fn overlay_config(options: &Options, conf: &NetConf) -> overlay::Config {
         forward_rules: options.forward_rules,
         blackhole_route: options.blackhole_route,
         resync: options.resync,
+    }
+}
+
+fn fastpath_options(options: &Options) -> fastpath::Options {
+    fastpath::Options {
+        wish: options.fastpath,
+        directory: options.bpf_dir.join("tc"),
+        bridge: options.bridge.clone(),
+        zero_checksum_v6: options.fastpath_ipv6_vxlan,
     }
 }
 
@@ -350,6 +370,7 @@ struct Facts {
     network_up: Option<String>,
     nodes: Option<watch::Receiver<Snapshot>>,
     overlay: Option<watch::Receiver<overlay::Status>>,
+    fastpath: Option<fastpath::Service>,
 }
 
 impl Board {
@@ -365,6 +386,7 @@ impl Board {
         let facts = self.facts();
         let nodes = facts.nodes.as_ref().map(|nodes| NodesReport::from(&*nodes.borrow()));
         let overlay = facts.overlay.as_ref().map(|status| status.borrow().clone());
+        let fastpath = facts.fastpath.as_ref().map(fastpath::Service::report);
         let mut problems: Vec<String> = Vec::new();
         problems.extend(nodes.iter().filter_map(|nodes| nodes.fault.clone()));
         problems.extend(
@@ -384,6 +406,7 @@ impl Board {
             network: facts.network.clone(),
             nodes,
             overlay,
+            fastpath,
             problems,
         }
     }
@@ -411,7 +434,14 @@ impl Answers for Board {
         serde_json::to_vec(&self.report()).expect("a report is JSON")
     }
 
-    fn drops(&self, _json: bool) -> Result<mpsc::Receiver<Bytes>, String> {
-        Err("the fast path is off: the kernel drops nothing that it would tell".into())
+    fn drops(&self, json: bool) -> Result<mpsc::Receiver<Bytes>, String> {
+        let fastpath = self.facts().fastpath.clone();
+        let fastpath = fastpath.ok_or("the daemon still waits for its network; there is no fast path yet")?;
+        let status = fastpath.report().status;
+        if status.on {
+            Ok(fastpath.drops(json))
+        } else {
+            Err(format!("the fast path is off: {}", status.why.join("; ")))
+        }
     }
 }

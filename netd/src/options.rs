@@ -219,6 +219,10 @@ pub struct Run {
     /// Past the kernel's network stack by eBPF
     #[arg(long, value_name = "MODE", default_value = "auto", help_heading = PODS)]
     fastpath: Fastpath,
+    /// Take IPv6 in vxlan past the stack too. All nodes must run corten-netd: tunnel devices of flannel refuse the
+    /// UDP packets without checksum that the fast path sends
+    #[arg(long, help_heading = PODS)]
+    fastpath_ipv6_vxlan: bool,
     /// Serve Services from here: a file or directory of Services and EndpointSlices, `kube`, or `off`
     #[arg(long, value_name = "FILE|kube|off", default_value = "off", help_heading = PODS)]
     services: OsString,
@@ -322,6 +326,7 @@ pub struct Options {
     pub cni_conf_dir: Option<PathBuf>,
     pub bridge: String,
     pub fastpath: Fastpath,
+    pub fastpath_ipv6_vxlan: bool,
     pub services: ServicesOptions,
     pub bpf_dir: PathBuf,
     pub cgroup: Option<PathBuf>,
@@ -368,6 +373,7 @@ impl Run {
             cni_conf_dir: self.cni_conf_dir,
             bridge: self.bridge,
             fastpath: self.fastpath,
+            fastpath_ipv6_vxlan: self.fastpath_ipv6_vxlan,
             services: match self.services.to_str() {
                 Some("off" | "") => ServicesOptions::Off,
                 Some("kube") => ServicesOptions::Kube,

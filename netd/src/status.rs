@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::fastpath;
 use crate::metrics::Metrics;
 use crate::net_conf::{BackendConf, NetConf};
 use crate::node::{Backend, Dual, Node};
@@ -25,6 +26,8 @@ pub struct Report {
     pub nodes: Option<NodesReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overlay: Option<overlay::Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fastpath: Option<fastpath::Report>,
     /// Everything that is not as wished, one line each.
     pub problems: Vec<String>,
 }
@@ -145,6 +148,9 @@ impl Report {
             line("peers", nodes.peers.len().to_string());
             out.push_str(&self.peers(nodes));
         }
+        if let Some(fastpath) = &self.fastpath {
+            out.push_str(&fastpath.to_string());
+        }
         if !self.problems.is_empty() {
             out.push_str("problems\n");
             for problem in &self.problems {
@@ -221,6 +227,9 @@ impl Report {
                 "The list of nodes is old (1).",
                 &[(&[], flag(nodes.fault.is_some()))],
             );
+        }
+        if let Some(fastpath) = &self.fastpath {
+            fastpath.metrics(metrics);
         }
         if let Some(overlay) = &self.overlay {
             metrics.counter(

@@ -20,3 +20,4 @@ pub mod tables;
 
 pub use reconcile::{Fastpath, FastpathError, Input, Options};
 pub use serve::Service;
+pub use status::Report;

@@ -17,9 +17,10 @@ use super::plan;
 use super::probe::{self, Decision, Obstacle};
 use super::status::{self, Counters, EndpointStatus, Status};
 use super::{apply, discovery, legacy, tables};
-use crate::net_conf::BackendConf;
+use crate::net_conf::{BackendConf, NetConf};
 use crate::node::{Node, PodCidrs};
 use crate::options::Fastpath as Wish;
+use crate::source::Snapshot;
 
 /// Loading costs some 100 ms.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(25);
@@ -45,6 +46,18 @@ pub struct Input {
     pub backend: BackendConf,
     /// The link that other nodes are reached by.
     pub uplink: u32,
+}
+
+impl Input {
+    pub fn new(conf: &NetConf, snapshot: &Snapshot, uplink: u32) -> Self {
+        Self {
+            local: snapshot.local.clone(),
+            peers: snapshot.peers.clone(),
+            networks: conf.networks,
+            backend: conf.backend,
+            uplink,
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

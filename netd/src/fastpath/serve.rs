@@ -22,10 +22,12 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::events::{HEADER, Told};
-use super::status::{self, Status};
+use super::status::{Report, Status};
 use super::{Fastpath, FastpathError, Input, Options};
-use crate::metrics::Metrics;
+use crate::net_conf::NetConf;
+use crate::overlay::Underlay;
 use crate::overlay::desired::ROUTE_PROTOCOL;
+use crate::source::Snapshot;
 
 /// Events that come together wake once.
 const DEBOUNCE: Duration = Duration::from_millis(15);
@@ -88,6 +90,35 @@ impl Service {
         }
     }
 
+    /// [`Service::run`] for what source and overlay tell, until they end.
+    pub async fn follow(
+        &self,
+        conf: NetConf,
+        mut nodes: watch::Receiver<Snapshot>,
+        mut underlay: watch::Receiver<Underlay>,
+    ) -> Result<(), FastpathError> {
+        let (inputs, receiver) = watch::channel(None);
+        let feed = async move {
+            loop {
+                let uplink = underlay.borrow_and_update().link;
+                let input = Input::new(&conf, &nodes.borrow_and_update(), uplink);
+                inputs.send_if_modified(|last| {
+                    let news = last.as_ref() != Some(&input);
+                    *last = Some(input);
+                    news
+                });
+                let changed = tokio::select! {
+                    changed = nodes.changed() => changed,
+                    changed = underlay.changed() => changed,
+                };
+                if changed.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::join!(self.run(receiver), feed).0
+    }
+
     /// One pass, on a thread that may block. When to look again without being woken.
     async fn pass(
         &self,
@@ -146,27 +177,9 @@ impl Service {
         *events = None;
     }
 
-    pub fn status(&self) -> Status {
-        lock(&self.fastpath).status().clone()
-    }
-
-    /// The section of `corten-netd status`.
-    pub fn status_text(&self) -> String {
+    pub fn report(&self) -> Report {
         let fastpath = lock(&self.fastpath);
-        format!("{}{}", fastpath.status(), status::counters_text(&fastpath.counters()))
-    }
-
-    /// As [`Service::status_text`], with `counters` by program and reason.
-    pub fn status_json(&self) -> serde_json::Value {
-        let fastpath = lock(&self.fastpath);
-        let mut value = serde_json::to_value(fastpath.status()).unwrap_or_default();
-        value["counters"] = serde_json::json!(status::counters_json(&fastpath.counters()));
-        value
-    }
-
-    pub fn metrics(&self, metrics: &mut Metrics) {
-        let fastpath = lock(&self.fastpath);
-        status::metrics(fastpath.status(), &fastpath.counters(), metrics);
+        Report::new(fastpath.status().clone(), fastpath.counters())
     }
 
     /// Lines of `corten-netd drops`, from now on, as long as the receiver lives. In a tokio runtime.

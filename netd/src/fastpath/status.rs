@@ -94,7 +94,6 @@ pub(super) fn nodes(nodes: &Nodes) -> Vec<NodeStatus> {
     nodes.entries.iter().map(one).collect()
 }
 
-/// The section of `corten-netd status`.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = self.attached_by.map(|by| format!(" (by {by})")).unwrap_or_default();
@@ -121,24 +120,34 @@ impl fmt::Display for Status {
 /// Packets since the maps were made.
 pub type Counters = Vec<(Hook, Reason, u64)>;
 
-/// `corten-netd status`, below [`Status`].
-pub fn counters_text(counters: &Counters) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    for (hook, reason, packets) in counters {
-        let way = way(*reason);
-        let _ = writeln!(text, "  {:<9} {:<7} {:<15} {packets}", hook_name(*hook), way, reason.name());
-    }
-    text
+/// All that is told: for `corten-netd status` and the metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Report {
+    #[serde(flatten)]
+    pub status: Status,
+    /// Program → what became of packets → how many.
+    pub packets: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
+    #[serde(skip)]
+    counters: Counters,
 }
 
-/// hook → reason → packets.
-pub fn counters_json(counters: &Counters) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
-    let mut map: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-    for (hook, reason, packets) in counters {
-        map.entry(hook_name(*hook)).or_default().insert(reason.name(), *packets);
+impl Report {
+    pub fn new(status: Status, counters: Counters) -> Self {
+        let mut packets: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (hook, reason, count) in &counters {
+            packets.entry(hook_name(*hook)).or_default().insert(reason.name(), *count);
+        }
+        Self { status, packets, counters }
     }
-    map
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.status.fmt(f)?;
+        self.counters.iter().try_for_each(|(hook, reason, packets)| {
+            writeln!(f, "  {:<9} {:<7} {:<15} {packets}", hook_name(*hook), way(*reason), reason.name())
+        })
+    }
 }
 
 fn way(reason: Reason) -> &'static str {
@@ -149,42 +158,44 @@ fn way(reason: Reason) -> &'static str {
     }
 }
 
-/// In Prometheus' form.
-#[expect(clippy::cast_precision_loss, reason = "what Prometheus keeps has 53 bits too")]
-pub fn metrics(status: &Status, counters: &Counters, metrics: &mut Metrics) {
-    let on = f64::from(u8::from(status.on));
-    metrics.gauge("corten_netd_fastpath_on", "The eBPF fast path is on.", &[(&[], on)]);
-    let number = |n: usize| n as f64;
-    metrics.gauge(
-        "corten_netd_fastpath_entries",
-        "Pod addresses and node ranges that the fast path serves, and pods and nodes it leaves to the kernel.",
-        &[
-            (&[("kind", "endpoint")], number(status.endpoints.len())),
-            (&[("kind", "node")], number(status.nodes.len())),
-            (&[("kind", "left-out")], number(status.left_out.len())),
-        ],
-    );
-    let labels: Vec<[(&str, &str); 3]> = counters
-        .iter()
-        .map(|(hook, reason, _)| {
+impl Report {
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are doubles")]
+    pub fn metrics(&self, metrics: &mut Metrics) {
+        let Self { status, counters, .. } = self;
+        let on = f64::from(u8::from(status.on));
+        metrics.gauge("corten_netd_fastpath_on", "The eBPF fast path is on.", &[(&[], on)]);
+        let number = |n: usize| n as f64;
+        metrics.gauge(
+            "corten_netd_fastpath_entries",
+            "Pod addresses and node ranges that the fast path serves, and pods and nodes it leaves to the kernel.",
+            &[
+                (&[("kind", "endpoint")], number(status.endpoints.len())),
+                (&[("kind", "node")], number(status.nodes.len())),
+                (&[("kind", "left-out")], number(status.left_out.len())),
+            ],
+        );
+        let labels = |(hook, reason, _): &(Hook, Reason, u64)| {
             [("hook", hook_name(*hook)), ("way", way(*reason)), ("reason", reason.name())]
-        })
-        .collect();
-    let samples: Vec<_> = labels
-        .iter()
-        .zip(counters)
-        .map(|(labels, (_, _, packets))| (labels.as_slice(), *packets as f64))
-        .collect();
-    metrics.counter(
-        "corten_netd_fastpath_packets_total",
-        "Packets seen by the fast path's programs, by what became of them.",
-        &samples,
-    );
-    metrics.counter(
-        "corten_netd_fastpath_passes_total",
-        "Times that maps and links were compared with what they should be.",
-        &[(&[], status.passes as f64)],
-    );
+        };
+        let labels: Vec<[(&str, &str); 3]> = counters.iter().map(labels).collect();
+        let packets = counters.iter().map(|(_, _, packets)| *packets as f64);
+        let samples: Vec<_> = labels.iter().map(<[_; 3]>::as_slice).zip(packets).collect();
+        metrics.counter(
+            "corten_netd_fastpath_packets_total",
+            "Packets seen by the fast path's programs, by what became of them.",
+            &samples,
+        );
+        metrics.counter(
+            "corten_netd_fastpath_passes_total",
+            "Times that maps and links were compared with what they should be.",
+            &[(&[], status.passes as f64)],
+        );
+        metrics.gauge(
+            "corten_netd_fastpath_pass_seconds",
+            "Time that the last comparison took.",
+            &[(&[], status.last_pass_us as f64 / 1e6)],
+        );
+    }
 }
 
 #[cfg(test)]
@@ -208,17 +219,16 @@ mod tests {
         );
         let on = Status { on: true, attached_by: Some("tcx"), ..Status::default() };
         assert_eq!(on.to_string(), "fast path: on (by tcx)\n  0 pod addresses, 0 node ranges\n");
-        assert_eq!(
-            counters_text(&counters()),
-            "  from-pod  fast    vxlan           7\n  from-nic  dropped dropped         1\n"
-        );
-        assert_eq!(counters_json(&counters())["from-pod"]["vxlan"], 7);
+        let report = Report::new(Status { on: true, ..Status::default() }, counters());
+        let lines = "  from-pod  fast    vxlan           7\n  from-nic  dropped dropped         1\n";
+        assert!(report.to_string().ends_with(lines), "{report}");
+        assert_eq!(serde_json::to_value(&report).expect("JSON")["packets"]["from-pod"]["vxlan"], 7);
     }
 
     #[test]
     fn the_numbers_are_prometheus() {
         let mut text = Metrics::default();
-        metrics(&Status { on: true, ..Status::default() }, &counters(), &mut text);
+        Report::new(Status { on: true, ..Status::default() }, counters()).metrics(&mut text);
         let text = text.into_text();
         let line = "corten_netd_fastpath_packets_total{hook=\"from-pod\",way=\"fast\",reason=\"vxlan\"} 7\n";
         assert!(text.contains(line) && text.contains("corten_netd_fastpath_on 1\n"), "{text}");

@@ -13,6 +13,8 @@ const LEARNING: u16 = 7;
 const PORT: u16 = 15;
 const LOCAL6: u16 = 17;
 const UDP_CSUM: u16 = 18;
+/// Take IPv6 packets without a UDP checksum; cannot be changed later.
+const UDP_ZERO_CSUM6_RX: u16 = 20;
 const GBP: u16 = 23;
 
 /// What makes one vxlan device differ from another.
@@ -65,6 +67,8 @@ pub fn create(name: &str, mac: Option<Mac>, mtu: u32, vxlan: &Vxlan) -> Message 
         m.string(IFLA_INFO_KIND, KIND).nest(IFLA_INFO_DATA, |m| {
             let m = changeable(m.u32(ID, vxlan.vni), vxlan).attribute(PORT, &vxlan.port.to_be_bytes());
             let m = m.attribute(UDP_CSUM, &[u8::from(vxlan.checksum)]);
+            // The inner checksums are there; an eBPF sender cannot compute the outer one.
+            let m = m.attribute(UDP_ZERO_CSUM6_RX, &[1]);
             if vxlan.gbp { m.attribute(GBP, &[]) } else { m }
         })
     })
