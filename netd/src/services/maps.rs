@@ -67,17 +67,31 @@ impl Applier {
     }
 
     /// Fills the maps, then sees that the programs are attached, then ends sockets that lost their backend.
+    ///
+    /// # Errors
+    /// The programs are then off, and nf_tables serves what they did.
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, SocketError> {
+        self.try_apply(desired).inspect_err(|_| self.sockets.set_enabled(false))
+    }
+
+    fn try_apply(&mut self, desired: &Desired) -> Result<Applied, SocketError> {
         let applied = self.sockets.apply(desired)?;
         self.sockets.set_enabled(true);
         self.sockets.attach()?;
-        let mut ended = 0;
-        if self.sockets.has_stale()? {
-            // Without /proc the sockets of this namespace alone can be found.
-            ended = self.sockets.destroy_stale(&socket::networks().unwrap_or_default())?.destroyed;
+        Ok(Applied {
+            changes: applied.changes,
+            refused: applied.refused.iter().map(|r| format!("{:?}: {:?}", r.at, r.why)).collect(),
+            ended: self.end_stale()?,
+        })
+    }
+
+    fn end_stale(&mut self) -> Result<usize, SocketError> {
+        if !self.sockets.has_stale()? {
+            return Ok(0);
         }
-        let refused = applied.refused.iter().map(|r| format!("{:?}: {:?}", r.at, r.why)).collect();
-        Ok(Applied { changes: applied.changes, refused, ended })
+        // Without /proc the sockets of no other namespace can be found.
+        let networks = socket::networks().unwrap_or_default();
+        Ok(self.sockets.destroy_stale(&networks)?.destroyed)
     }
 
     pub fn counters(&self) -> Result<BTreeMap<Counter, u64>, SocketError> {

@@ -238,18 +238,19 @@ impl Objects {
     }
 }
 
-/// Ready endpoints on this node, each pod once whatever its ports, as healthCheckNodePort counts them.
+/// Ready endpoints on this node, as healthCheckNodePort counts them: each pod once, whatever its ports, and in the family
+/// that has more of them.
 fn local_endpoints(service: &Service, slices: &[&Slice], place: &Place) -> usize {
-    let mut pods = BTreeSet::new();
-    for port in &service.ports {
-        for family in Family::BOTH {
+    let count = |family| {
+        let mut pods = BTreeSet::new();
+        for port in &service.ports {
             let candidates = endpoint::candidates(service, port, slices, family, place);
-            pods.extend(
-                candidates.iter().filter(|c| c.ready && c.backend.local).map(|c| c.backend.address.ip()),
-            );
+            let local = candidates.iter().filter(|c| c.ready && c.backend.local);
+            pods.extend(local.map(|c| c.backend.address.ip()));
         }
-    }
-    pods.len()
+        pods.len()
+    };
+    Family::BOTH.map(count).into_iter().max().unwrap_or_default()
 }
 
 fn service_port(service: &Service, port: &Port, slices: &[&Slice], place: &Place) -> ServicePort {

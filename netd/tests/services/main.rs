@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod reconciler;
 mod table;
 mod traffic;
 mod world;

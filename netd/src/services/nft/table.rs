@@ -60,6 +60,11 @@ impl KernelTable {
         self.known = None;
     }
 
+    /// Whether nobody was heard to change what the last pass left.
+    pub fn is_known(&self) -> bool {
+        self.known.is_some()
+    }
+
     /// Now and then: reads the table again if anybody has changed anything in nf_tables, heard or not.
     pub fn distrust(&mut self) -> Result<(), NetlinkError> {
         if self.netfilter.nft_generation()? != self.generation {
