@@ -7,6 +7,7 @@ mod frame;
 mod from_nic;
 mod from_pod;
 mod netns;
+mod nodes;
 mod pins;
 mod slow;
 mod traffic;
