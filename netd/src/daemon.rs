@@ -163,7 +163,7 @@ async fn open_source(options: &Options, board: &Arc<Board>) -> Result<Arc<dyn No
             let conf = read_net_conf(&options.net_conf)?;
             let client = kube_access::connect(&options.kube).await?;
             let keys = Keys::new(annotation_prefix)?;
-            board.with(|facts| facts.source = "Kubernetes".to_owned());
+            board.with(|facts| facts.source = String::from("Kubernetes"));
             let whoami = Whoami::from_env(options.node_name.as_deref(), |name| std::env::var(name).ok());
             let patience =
                 Patience { board: board.clone(), what: "asking Kubernetes which node this is".into() };

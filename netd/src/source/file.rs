@@ -83,7 +83,12 @@ impl FileSource {
 
     fn local(&self, nodes: &[Node], announcement: &Announcement) -> Result<Node, SourceError> {
         let place = format!("node list {}", self.file.display());
-        local_node(&self.conf, &self.node, &place, self.find(nodes)?.pod_cidrs, announcement)
+        let listed = self.find(nodes)?;
+        // The others go by the list, whatever the uplink has.
+        let told = announcement.public_ips;
+        let public_ips = Dual { v4: listed.public_ips.v4.or(told.v4), v6: listed.public_ips.v6.or(told.v6) };
+        let announcement = Announcement { public_ips, ..announcement.clone() };
+        local_node(&self.conf, &self.node, &place, listed.pod_cidrs, &announcement)
     }
 }
 
@@ -382,7 +387,7 @@ nodes:
 
     #[tokio::test]
     async fn a_new_address_of_this_node_is_a_new_snapshot() {
-        let (_dir, a) = source(LIST);
+        let (_dir, a) = source(&LIST.replace("publicIPs: [192.0.2.1]", "publicIPs: []"));
         a.acquire(&announcement()).await.unwrap();
         let mut nodes = a.watch().await.unwrap();
         let mut moved = announcement();

@@ -160,16 +160,16 @@ impl Resource for Object {
     type DynamicType = ();
     type Scope = <ApiNode as Resource>::Scope;
 
-    fn kind(_: &()) -> Cow<'_, str> {
+    fn kind((): &()) -> Cow<'_, str> {
         ApiNode::kind(&())
     }
-    fn group(_: &()) -> Cow<'_, str> {
+    fn group((): &()) -> Cow<'_, str> {
         ApiNode::group(&())
     }
-    fn version(_: &()) -> Cow<'_, str> {
+    fn version((): &()) -> Cow<'_, str> {
         ApiNode::version(&())
     }
-    fn plural(_: &()) -> Cow<'_, str> {
+    fn plural((): &()) -> Cow<'_, str> {
         ApiNode::plural(&())
     }
     fn meta(&self) -> &ObjectMeta {
