@@ -18,7 +18,7 @@ use nix::libc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::events::{HEADER, Told};
@@ -31,8 +31,9 @@ use crate::source::Snapshot;
 
 /// Events that come together wake once.
 const DEBOUNCE: Duration = Duration::from_millis(15);
-/// After a pass at least this many times as long is waited: a storm of events costs a fifth of a CPU at most.
-const REST: u32 = 4;
+/// After a pass at least this many times as long passes until the next: a storm of events costs a third of a CPU at
+/// most.
+const REST: u32 = 2;
 const RESYNC: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
 /// Events that a slow reader of `drops` may be behind; it loses the oldest.
@@ -76,14 +77,22 @@ impl Service {
             ears.clear();
             let input = inputs.borrow_and_update().clone();
             let start = Instant::now();
+            let mut rest = Duration::ZERO;
             let again = match input {
                 None => RESYNC,
-                Some(input) => self.pass(input, &mut events).await?,
+                Some(input) => {
+                    let again = self.pass(input, &mut events).await?;
+                    rest = (start.elapsed() * REST).min(RETRY);
+                    again
+                }
             };
-            sleep((start.elapsed() * REST).min(RETRY)).await;
+            let rested = tokio::time::Instant::now() + rest;
             tokio::select! {
                 changed = inputs.changed() => if changed.is_err() { return Ok(()) },
-                () = ears.wait() => sleep(DEBOUNCE).await,
+                () = ears.wait() => {
+                    sleep(DEBOUNCE).await;
+                    sleep_until(rested).await;
+                }
                 () = self.tell(&mut events) => {}
                 () = sleep(again) => {}
             }
@@ -116,7 +125,10 @@ impl Service {
                 }
             }
         };
-        tokio::join!(self.run(receiver), feed).0
+        tokio::select! {
+            outcome = self.run(receiver) => outcome,
+            () = feed => Ok(()),
+        }
     }
 
     /// One pass, on a thread that may block. When to look again without being woken.

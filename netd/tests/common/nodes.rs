@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use corten_ebpf::datapath::{Hook, Reason};
@@ -11,12 +13,14 @@ use corten_netd::node::{Backend, Dual, Node as ClusterNode};
 use corten_netd::options::Fastpath as Wish;
 use corten_netlink::route::Mac;
 
-use super::{Netns, Stage};
+use super::{Background, Netns, Stage};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlay {
     Vxlan,
     HostGw,
+    /// vxlan, made by corten-netd itself.
+    Daemon,
 }
 
 /// Node `number` (1 or 2): underlay 192.0.2.N and 2001:db8::N, pods 10.244.N.0/24 and fd00:N::/64.
@@ -25,6 +29,7 @@ pub struct Node {
     pub netns: Netns,
     pub overlay: Overlay,
     pub fastpath: Fastpath,
+    pub bpf_dir: PathBuf,
     uplink: u32,
     pods: u8,
 }
@@ -57,6 +62,7 @@ fn node(stage: &Stage, number: u8, netns: Netns, overlay: Overlay) -> Node {
          ip addr add 10.244.{number}.1/24 dev cni0; ip addr add fd00:{number}::1/64 dev cni0 nodad"
     ));
     match overlay {
+        Overlay::Daemon => {}
         Overlay::HostGw => drop(netns.sh(&format!(
             "ip route add 10.244.{other}.0/24 via 192.0.2.{other}; ip route add fd00:{other}::/64 via 2001:db8::{other}"
         ))),
@@ -83,7 +89,8 @@ fn node(stage: &Stage, number: u8, netns: Netns, overlay: Overlay) -> Node {
     let uplink = netns.index("eth0");
     let options = options(stage, number);
     let fastpath = netns.within(|| Fastpath::new(options).expect("sockets"));
-    Node { number, netns, overlay, fastpath, uplink, pods: 1 }
+    let bpf_dir = stage.path("bpf").join(format!("node{number}"));
+    Node { number, netns, overlay, fastpath, bpf_dir, uplink, pods: 1 }
 }
 
 pub fn options(stage: &Stage, number: u8) -> Options {
@@ -102,7 +109,7 @@ fn vtep(number: u8, family: u8) -> Mac {
 fn cluster_node(number: u8, overlay: Overlay) -> ClusterNode {
     let backend = match overlay {
         Overlay::HostGw => Backend::HostGw,
-        Overlay::Vxlan => {
+        Overlay::Vxlan | Overlay::Daemon => {
             Backend::Vxlan { vni: 1, vtep: Dual { v4: Some(vtep(number, 4)), v6: Some(vtep(number, 6)) } }
         }
     };
@@ -131,7 +138,7 @@ impl Node {
             },
             backend: match self.overlay {
                 Overlay::HostGw => BackendConf::HostGw,
-                Overlay::Vxlan => BackendConf::Vxlan(VxlanConf::default()),
+                Overlay::Vxlan | Overlay::Daemon => BackendConf::Vxlan(VxlanConf::default()),
             },
             uplink: self.uplink,
         }
@@ -156,7 +163,7 @@ impl Node {
         let name = format!("pod{number}-{last}-{}", unique());
         let netns = stage.netns(&name);
         let veth = format!("veth{number}{last}");
-        let mtu = if self.overlay == Overlay::Vxlan { 1430 } else { 1500 };
+        let mtu = if self.overlay == Overlay::HostGw { 1500 } else { 1430 };
         self.netns.sh(&format!(
             "ip link add {veth} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {}; ip link set {veth} master cni0 up",
             netns.path.display()
@@ -189,6 +196,71 @@ impl Node {
 
     pub fn count(&self, hook: &'static str, reason: Reason) -> u64 {
         self.counters().get(&(hook, reason.name())).copied().unwrap_or_default()
+    }
+}
+
+/// corten-netd, running on a node of [`Overlay::Daemon`].
+pub struct Daemon {
+    pub process: Background,
+    pub directory: PathBuf,
+}
+
+impl Daemon {
+    /// With these options beside the usual ones.
+    pub fn start(stage: &Stage, node: &Node, more: &[&str]) -> Self {
+        let number = node.number;
+        let directory = stage.path(&format!("netd{number}"));
+        let file = |name: &str, text: &str| {
+            let path = stage.path(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let nodes = [1, 2].map(|n| {
+            format!("- {{name: node{n}, podCIDRs: [10.244.{n}.0/24, 'fd00:{n}::/64'], publicIPs: [192.0.2.{n}, '2001:db8::{n}']}}")
+        });
+        let list = file("nodes.yaml", &format!("nodes:\n{}\n", nodes.join("\n")));
+        let conf = file(
+            "net-conf.json",
+            r#"{"Network": "10.244.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00::/16", "Backend": {"Type": "vxlan"}}"#,
+        );
+        let mut command = node.netns.command(env!("CARGO_BIN_EXE_corten-netd"));
+        command.arg("run").args(["--iface", "eth0", "--fastpath-ipv6-vxlan", "--ip-masq"]);
+        command.arg("--node-name").arg(format!("node{number}"));
+        command.arg("--node-list").arg(list).arg("--net-config-path").arg(conf);
+        command.arg("--subnet-file").arg(stage.path(&format!("subnet{number}.env")));
+        command.arg("--bpf-dir").arg(&node.bpf_dir);
+        command.arg("--state-dir").arg(&directory).args(more).stdin(Stdio::null());
+        Self { process: Background(command.spawn().expect("corten-netd")), directory }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// `corten-netd status -o json`; `None` while it does not answer.
+    pub fn status(&self) -> Option<serde_json::Value> {
+        let output = Command::new(env!("CARGO_BIN_EXE_corten-netd"))
+            .args(["status", "-o", "json", "--state-dir"])
+            .arg(&self.directory)
+            .output()
+            .expect("corten-netd");
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// Until the fast path says this of itself.
+    pub fn wait(&self, what: &str, condition: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let mut last = serde_json::Value::Null;
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_secs(15) {
+            if let Some(status) = self.status() {
+                last = status["fastpath"].clone();
+                if condition(&last) {
+                    return last;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("not in time: {what}; the last was {last:#}");
     }
 }
 
