@@ -58,7 +58,10 @@ pub trait Family {
     fn next_hop(address: &Address) -> bpf_redir_neigh;
 
     fn public_ip(config: &Config) -> Address;
-    fn pods(config: &Config) -> &Range;
+    /// Is the address in our pods' CIDR?
+    fn is_ours(address: &Address, config: &Config) -> bool;
+    /// Of two addresses of this family.
+    fn same(one: &Address, other: &Address) -> bool;
     fn vtep_mac(config: &Config) -> Mac;
 
     /// TCP, UDP and ICMP echo, which never mean anything for another flow.
@@ -177,8 +180,15 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn pods(config: &Config) -> &Range {
-        &config.pods4
+    fn is_ours(address: &Address, config: &Config) -> bool {
+        // The words before are the same in all IPv4 addresses, also in a network; an unused family's network has none.
+        let (network, mask) = (words(&config.pods4.network), words(&config.pods4.mask));
+        network[2] == MAPPED && address[3] & mask[3] == network[3]
+    }
+
+    #[inline(always)]
+    fn same(one: &Address, other: &Address) -> bool {
+        one[3] == other[3]
     }
 
     #[inline(always)]
@@ -268,29 +278,24 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn pods(config: &Config) -> &Range {
-        &config.pods6
+    fn is_ours(address: &Address, config: &Config) -> bool {
+        let Range { network, mask } = &config.pods6;
+        let (network, mask) = (words(network), words(mask));
+        // An unused family has a mask of zero, which would hold everything.
+        mask[0] != 0
+            && address[0] & mask[0] == network[0]
+            && address[1] & mask[1] == network[1]
+            && address[2] & mask[2] == network[2]
+            && address[3] & mask[3] == network[3]
+    }
+
+    #[inline(always)]
+    fn same(one: &Address, other: &Address) -> bool {
+        one[0] == other[0] && one[1] == other[1] && one[2] == other[2] && one[3] == other[3]
     }
 
     #[inline(always)]
     fn vtep_mac(config: &Config) -> Mac {
         mac(&config.vtep6_mac)
     }
-}
-
-/// Is the address one of our pods' CIDR?
-#[inline(always)]
-pub fn is_in(address: &Address, range: &Range) -> bool {
-    let (network, mask) = (words(&range.network), words(&range.mask));
-    // An unused family has a mask of zero, which would hold everything.
-    mask[0] != 0
-        && address[0] & mask[0] == network[0]
-        && address[1] & mask[1] == network[1]
-        && address[2] & mask[2] == network[2]
-        && address[3] & mask[3] == network[3]
-}
-
-#[inline(always)]
-pub fn same(one: &Address, other: &Address) -> bool {
-    one[0] == other[0] && one[1] == other[1] && one[2] == other[2] && one[3] == other[3]
 }

@@ -6,6 +6,14 @@ use crate::family::{Address, Family};
 use crate::packet::{Packet, TCP, Transport, UDP};
 use crate::slow;
 
+/// What every packet of a flow starts with.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Headers<H: Copy> {
+    pub ip: H,
+    pub transport: Transport,
+}
+
 #[derive(Clone, Copy)]
 pub struct Flow<H: Copy> {
     pub ip: H,
@@ -18,11 +26,16 @@ impl<H: Copy> Flow<H> {
     /// Reads the IP packet at `offset`, and leaves to the kernel what is unusual.
     #[inline(always)]
     pub fn read<F: Family<Header = H>>(packet: &Packet, offset: usize) -> Result<Self, Reason> {
-        let ip: H = packet.pull(offset)?;
+        Self::of::<F>(packet.header(offset)?, packet.len() - offset as u32)
+    }
+
+    /// From headers that were read, of a packet of which `len` bytes are there.
+    #[inline(always)]
+    pub fn of<F: Family<Header = H>>(headers: Headers<H>, len: u32) -> Result<Self, Reason> {
+        let Headers { ip, transport } = headers;
         F::plain(&ip)?;
-        let transport: Transport = packet.pull(offset + size_of::<H>())?;
         F::followed(&ip, &transport)?;
-        if F::len(&ip) > packet.len() - offset as u32 {
+        if F::len(&ip) > len {
             return Err(Reason::Malformed);
         }
         let ports = is_translated(F::protocol(&ip));

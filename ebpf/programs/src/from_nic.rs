@@ -5,12 +5,24 @@ use corten_ebpf_layout::datapath::{Config, Endpoint, Hook, Reason, mode, state};
 
 use crate::decap;
 use crate::encap::{Outer, Tunnel, Vxlan};
-use crate::family::{CE, Family, V4, V6, is_in, same, words};
-use crate::flow::Flow;
+use crate::family::{CE, Family, Ipv6, V4, V6, words};
+use crate::flow::{Flow, Headers};
 use crate::maps::{CONFIG, endpoint, is_live, node};
-use crate::packet::{ETHERNET, Ethernet, NEXT, Packet, TO_US, UDP};
+use crate::packet::{ETHERNET, Ethernet, Frame, NEXT, Packet, TO_US, UDP};
 use crate::slow;
 use crate::tell::{Fast, end};
+
+/// Up to the transport header of a packet in a tunnel, in IPv6.
+const HEADERS: u32 = (ETHERNET + size_of::<Tunnelled<Ipv6>>()) as u32;
+
+/// A packet in vxlan, behind the frame's Ethernet header. The last follow 14 bytes.
+#[repr(C, packed(2))]
+#[derive(Clone, Copy)]
+struct Tunnelled<H: Copy> {
+    outer: Outer<H>,
+    ethernet: Ethernet,
+    inner: Headers<H>,
+}
 
 #[classifier]
 pub fn from_nic(context: TcContext) -> i32 {
@@ -25,7 +37,8 @@ fn decide(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
     if config.state != state::ON {
         return Err(Reason::Off);
     }
-    let ethernet: Ethernet = packet.pull(0)?;
+    packet.linear(HEADERS)?;
+    let ethernet: Ethernet = packet.header(0)?;
     match ethernet.kind {
         _ if packet.in_vlan() => Err(Reason::NotIp),
         _ if packet.kind() != TO_US => Err(Reason::NotOurs),
@@ -38,12 +51,12 @@ fn decide(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
 /// Most of what a NIC receives is for the node itself: found out by two comparisons.
 #[inline(always)]
 fn received<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
-    let ip: F::Header = packet.pull(ETHERNET)?;
+    let ip: F::Header = packet.header(ETHERNET)?;
     let destination = F::destination(&ip);
-    if F::protocol(&ip) == UDP && same(&destination, &F::public_ip(config)) {
-        return tunnelled::<F>(packet, config, &ip);
+    if F::protocol(&ip) == UDP && F::same(&destination, &F::public_ip(config)) {
+        return tunnelled::<F>(packet, config);
     }
-    if !is_in(&destination, F::pods(config)) {
+    if !F::is_ours(&destination, config) {
         return Err(Reason::NotOurs);
     }
     let flow = Flow::read::<F>(packet, ETHERNET)?;
@@ -57,40 +70,51 @@ fn received<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason>
 
 /// Out of vxlan from a node that we know.
 #[inline(always)]
-fn tunnelled<F: Tunnel>(packet: &Packet, config: &Config, ip: &F::Header) -> Result<Fast, Reason> {
-    F::plain(ip)?;
-    let outer: Outer<F::Header> = packet.pull(ETHERNET).map_err(|_| Reason::NotOurs)?;
+fn tunnelled<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
+    let Some(Tunnelled { outer, ethernet, inner }) = packet.read::<Tunnelled<F::Header>>(ETHERNET) else {
+        return short::<F>(packet, config);
+    };
+    F::plain(&outer.ip)?;
     if outer.udp.destination_port != u16::from_ne_bytes(config.port) {
         return Err(Reason::NotOurs);
     }
     if outer.vxlan.flags != Vxlan::FLAGS || outer.vxlan.vni != Vxlan::vni(config.vni) {
         return Err(Reason::Vni);
     }
-    let ethernet: Ethernet = packet.pull(ETHERNET + size_of::<Outer<F::Header>>())?;
     if ethernet.destination != F::vtep_mac(config) {
         return Err(Reason::NotToGateway);
     }
     if ethernet.kind != F::KIND {
         return Err(Reason::NotIp);
     }
-    let flow = Flow::read::<F>(packet, ETHERNET + F::ROOM)?;
+    let flow = Flow::of::<F>(inner, packet.len() - (ETHERNET + F::ROOM) as u32)?;
     let sender = node(&flow.source::<F>()).ok_or(Reason::UnknownPeer)?;
-    if sender.mode != mode::VXLAN || !same(&words(&sender.ip), &F::source(ip)) {
+    if sender.mode != mode::VXLAN || !F::same(&words(&sender.ip), &F::source(&outer.ip)) {
         return Err(Reason::SpoofedNode);
     }
     let peer = receiver::<F>(config, &flow)?;
-    if F::ecn(ip) == CE && F::ecn(&flow.ip) != CE {
+    if F::ecn(&outer.ip) == CE && F::ecn(&flow.ip) != CE {
         return Err(Reason::Congestion);
     }
     decap::pop::<F>(packet)?;
     deliver::<F>(packet, flow, peer, Reason::Vxlan)
 }
 
+/// Too short for any packet that we would take out: another service's, or one that is none.
+#[inline(always)]
+fn short<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
+    let outer = packet.read::<Headers<F::Header>>(ETHERNET).ok_or(Reason::NotOurs)?;
+    if outer.transport.destination_port != u16::from_ne_bytes(config.port) {
+        return Err(Reason::NotOurs);
+    }
+    Err(Reason::Malformed)
+}
+
 /// The pod of ours that the packet is for, if its device lives and the packet may take the fast path.
 #[inline(always)]
 fn receiver<F: Family>(config: &Config, flow: &Flow<F::Header>) -> Result<&'static Endpoint, Reason> {
     let destination = flow.destination::<F>();
-    if !is_in(&destination, F::pods(config)) {
+    if !F::is_ours(&destination, config) {
         return Err(Reason::UnknownPeer);
     }
     let peer = endpoint(&destination).ok_or(Reason::UnknownPeer)?;
@@ -113,8 +137,8 @@ fn deliver<F: Family>(
     reason: Reason,
 ) -> Result<Fast, Reason> {
     F::forward(&mut flow.ip, packet.skb);
-    packet.write(0, &Ethernet::new::<F>(&peer.mac, &peer.gateway_mac))?;
-    packet.write(ETHERNET, &flow.ip)?;
+    let ethernet = Ethernet::new::<F>(&peer.mac, &peer.gateway_mac);
+    packet.write(0, &Frame { ethernet, ip: flow.ip })?;
     // SAFETY: takes and touches nothing but this program's redirect state.
     let verdict = unsafe { bpf_redirect_peer(peer.ifindex, 0) } as i32;
     Ok(Fast { reason, verdict })

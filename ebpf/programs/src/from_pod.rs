@@ -5,15 +5,18 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
-use corten_ebpf_layout::datapath::{Config, Endpoint, Hook, Node, Reason, mode, state};
+use corten_ebpf_layout::datapath::{Config, Endpoint, Hook, Node, Reason, Source, mode, state};
 
 use crate::encap::{self, Tunnel};
-use crate::family::{Family as _, V4, V6, is_in, words};
+use crate::family::{Family as _, Ipv6, V4, V6, words};
 use crate::flow::{Flow, is_translated};
 use crate::maps::{CONFIG, endpoint, is_live, node};
-use crate::packet::{ETHERNET, Ethernet, Mac, NEXT, Packet, TCP, Transport, mac};
+use crate::packet::{ETHERNET, Ethernet, Frame, Mac, NEXT, Packet, TCP, Transport, mac};
 use crate::slow;
 use crate::tell::{Fast, end};
+
+/// Up to a TCP header's end, in IPv6.
+const HEADERS: u32 = (ETHERNET + size_of::<Ipv6>() + 20) as u32;
 
 #[classifier]
 pub fn from_pod(context: TcContext) -> i32 {
@@ -28,7 +31,8 @@ fn decide(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
     if config.state == state::OFF {
         return Err(Reason::Off);
     }
-    let ethernet: Ethernet = packet.pull(0)?;
+    packet.linear(HEADERS)?;
+    let ethernet: Ethernet = packet.header(0)?;
     match ethernet.kind {
         _ if packet.in_vlan() => Err(Reason::NotIp),
         V4::KIND => sent::<V4>(packet, config, ethernet),
@@ -48,13 +52,16 @@ fn sent<F: Tunnel>(packet: &Packet, config: &Config, ethernet: Ethernet) -> Resu
         return Err(Reason::SpoofedPod);
     }
     let destination = flow.destination::<F>();
-    if is_in(&destination, F::pods(config)) {
+    if F::is_ours(&destination, config) {
         if let Some(peer) = endpoint(&destination) {
-            may_be_fast::<F>(config, &flow)?;
+            may_be_fast(config, &flow.source_end::<F>())?;
+            if slow::is_slow(&flow.destination_end::<F>()) {
+                return Err(Reason::Slow);
+            }
             return to_pod::<F>(packet, flow, ethernet.destination, me, peer);
         }
     } else if let Some(node) = node(&destination) {
-        may_be_fast::<F>(config, &flow)?;
+        may_be_fast(config, &flow.source_end::<F>())?;
         if ethernet.destination != mac(&me.gateway_mac) {
             return Err(Reason::NotToGateway);
         }
@@ -65,7 +72,7 @@ fn sent<F: Tunnel>(packet: &Packet, config: &Config, ethernet: Ethernet) -> Resu
     if is_translated(protocol) {
         let mut flags = 0;
         if protocol == TCP {
-            flags = packet.pull::<u8>(ETHERNET + size_of::<F::Header>() + slow::TCP_FLAGS)?;
+            flags = packet.header::<u8>(ETHERNET + size_of::<F::Header>() + slow::TCP_FLAGS)?;
         }
         slow::record(&flow.source_end::<F>(), flags);
     }
@@ -73,14 +80,11 @@ fn sent<F: Tunnel>(packet: &Packet, config: &Config, ethernet: Ethernet) -> Resu
 }
 
 #[inline(always)]
-fn may_be_fast<F: Tunnel>(config: &Config, flow: &Flow<F::Header>) -> Result<(), Reason> {
+fn may_be_fast(config: &Config, end: &Source) -> Result<(), Reason> {
     if config.state != state::ON {
         return Err(Reason::Off);
     }
-    if slow::is_slow(&flow.destination_end::<F>()) || slow::is_slow(&flow.source_end::<F>()) {
-        return Err(Reason::Slow);
-    }
-    Ok(())
+    if slow::is_slow(end) { Err(Reason::Slow) } else { Ok(()) }
 }
 
 /// To a pod of this node: into its network namespace. On the bridge's network nothing is changed; by way of the gateway
@@ -105,8 +109,8 @@ fn to_pod<F: Tunnel>(
             return Err(Reason::Ttl);
         }
         F::forward(&mut flow.ip, packet.skb);
-        packet.write(0, &Ethernet::new::<F>(&peer.mac, &peer.gateway_mac))?;
-        packet.write(ETHERNET, &flow.ip)?;
+        let ethernet = Ethernet::new::<F>(&peer.mac, &peer.gateway_mac);
+        packet.write(0, &Frame { ethernet, ip: flow.ip })?;
     }
     packet.deliver()?;
     // SAFETY: takes and touches nothing but this program's redirect state.
@@ -157,7 +161,7 @@ fn longest<F: Tunnel>(packet: &Packet, flow: &Flow<F::Header>) -> Result<u32, Re
     let ip = size_of::<F::Header>();
     let transport = if F::protocol(&flow.ip) == TCP {
         const DATA_OFFSET: usize = 12;
-        u32::from(packet.pull::<u8>(ETHERNET + ip + DATA_OFFSET)? >> 4) * 4
+        u32::from(packet.header::<u8>(ETHERNET + ip + DATA_OFFSET)? >> 4) * 4
     } else {
         size_of::<Transport>() as u32
     };

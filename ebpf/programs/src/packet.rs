@@ -41,6 +41,14 @@ pub struct Ethernet {
     pub kind: u16,
 }
 
+/// A frame's headers, written at once.
+#[repr(C, packed(2))]
+#[derive(Clone, Copy)]
+pub struct Frame<H: Copy> {
+    pub ethernet: Ethernet,
+    pub ip: H,
+}
+
 impl Ethernet {
     /// A header for a packet of this family.
     #[inline(always)]
@@ -125,17 +133,24 @@ impl Packet {
         }
     }
 
-    /// As [`Packet::read`], having brought the first `offset` bytes and `T` into the linear part.
+    /// Brings the first `len` bytes, or all there are, into the linear part: what is read later is there or not at all.
     #[inline(always)]
-    pub fn pull<T: Copy>(&self, offset: usize) -> Result<T, Reason> {
-        if let Some(value) = self.read(offset) {
-            return Ok(value);
+    pub fn linear(&self, len: u32) -> Result<(), Reason> {
+        let len = if len < self.len() { len } else { self.len() };
+        // SAFETY: the context of the running program.
+        unsafe {
+            let start = (&raw const (*self.skb).data).read_volatile();
+            let end = (&raw const (*self.skb).data_end).read_volatile();
+            if end.wrapping_sub(start) < len && bpf_skb_pull_data(self.skb, len) != 0 {
+                return Err(Reason::Malformed);
+            }
         }
-        let needed = (offset + size_of::<T>()) as u32;
-        // SAFETY: the context of the running program. Fails if the packet is shorter.
-        if unsafe { bpf_skb_pull_data(self.skb, needed) } != 0 {
-            return Err(Reason::Malformed);
-        }
+        Ok(())
+    }
+
+    /// As [`Packet::read`] of what must be there.
+    #[inline(always)]
+    pub fn header<T: Copy>(&self, offset: usize) -> Result<T, Reason> {
         self.read(offset).ok_or(Reason::Malformed)
     }
 

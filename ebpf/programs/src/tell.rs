@@ -4,7 +4,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use corten_ebpf_layout::datapath::{Config, EVENT_INTERVAL_NS, Event, Hook, Reason, counter};
 
 use crate::encap::Tunnel;
-use crate::family::{Address, Family, V4, V6, bytes, same};
+use crate::family::{Family, V4, V6, bytes, words};
 use crate::maps::{COUNTERS, EVENTS};
 use crate::packet::{DROP, ETHERNET, Ethernet, NEXT, Packet, TCP, Transport, UDP};
 
@@ -69,11 +69,8 @@ fn tell(packet: &Packet, hook: Hook, config: &Config, reason: Reason, time_ns: u
 fn describe<F: Tunnel>(packet: &Packet, config: &Config, event: &mut Event) {
     describe_at::<F>(packet, ETHERNET, event);
     let port = event.destination_port;
-    let destination: Address = F::public_ip(config);
-    if event.protocol == UDP
-        && port == config.port
-        && same(&crate::family::words(&event.destination), &destination)
-    {
+    let destination = words(&event.destination);
+    if event.protocol == UDP && port == config.port && F::same(&destination, &F::public_ip(config)) {
         describe_at::<F>(packet, ETHERNET + F::ROOM, event);
     }
 }

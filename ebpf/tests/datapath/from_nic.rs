@@ -112,7 +112,7 @@ fn what_the_fast_path_does_not_know_goes_the_kernels_way_untouched() {
         );
         let inner = udp(remote).frame(VTEP2, VTEP);
         add("cut inside", Reason::Malformed, vxlan(peer, us, 1, &inner[..inner.len() - 1]));
-        let mut arp = vec![0; 42];
+        let mut arp = vec![0; 64];
         arp[..14].copy_from_slice(&[&VTEP[..], &VTEP2, &[8, 6]].concat());
         add("ARP inside", Reason::NotIp, vxlan(peer, us, 1, &arp));
         // By route.

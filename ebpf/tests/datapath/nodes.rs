@@ -58,7 +58,7 @@ impl Nodes {
             run("ip -n n1 link set eth0 up");
         }
         for family in [format!("192.168.0.{n}/24"), format!("fd99::{n}/64 nodad")] {
-            ip(format!("addr add {family} dev {}", if n == 1 { "eth0" } else { "eth0" }));
+            ip(format!("addr add {family} dev eth0"));
         }
         ip("link set eth0 up".into());
         ip(format!("link add cni0 address 02:00:00:00:0{n}:fe type bridge"));
@@ -74,40 +74,7 @@ impl Nodes {
                 ip(format!("route add 10.244.{other}.0/24 via 192.168.0.{other} dev eth0 onlink"));
                 ip(format!("route add fd00:{other}::/64 via fd99::{other} dev eth0 onlink"));
             }
-            Backend::Vxlan => self.make_tunnels(n, other),
-        }
-    }
-
-    /// As flanneld does it; the IPv6 device also takes what comes without a checksum.
-    fn make_tunnels(&self, n: u8, other: u8) {
-        let ip = |words: String| run(&format!("ip -n n{n} {words}"));
-        let mac = format!("02:00:00:00:08:0{n}");
-        let peer = format!("02:00:00:00:08:0{other}");
-        let common = format!("id {VNI} dev eth0 dstport 8472 nolearning");
-        ip(format!("link add flannel.1 mtu 1450 address {mac} type vxlan {common} local 192.168.0.{n}"));
-        ip(format!(
-            "link add flannel-v6.1 mtu 1430 address {mac} type vxlan {common} local fd99::{n} udp6zerocsumrx"
-        ));
-        ip(format!("addr add 10.244.{n}.0/32 dev flannel.1"));
-        ip(format!("addr add fd00:{n}::/128 dev flannel-v6.1 nodad"));
-        for (device, via, pods, underlay) in [
-            (
-                "flannel.1",
-                format!("10.244.{other}.0"),
-                format!("10.244.{other}.0/24"),
-                format!("192.168.0.{other}"),
-            ),
-            (
-                "flannel-v6.1",
-                format!("fd00:{other}::"),
-                format!("fd00:{other}::/64"),
-                format!("fd99::{other}"),
-            ),
-        ] {
-            ip(format!("link set {device} up"));
-            ip(format!("neigh add {via} lladdr {peer} dev {device} nud permanent"));
-            run(&format!("bridge -n n{n} fdb add {peer} dev {device} dst {underlay} self permanent"));
-            ip(format!("route add {pods} via {via} dev {device} onlink"));
+            Backend::Vxlan => make_tunnels(n, other),
         }
     }
 
@@ -174,6 +141,34 @@ impl Nodes {
         datapath.set_config(&config).unwrap();
         datapath.attach(Hook::FromNic, uplink).unwrap();
         datapath
+    }
+}
+
+/// As flanneld does it; the IPv6 device also takes what comes without a checksum.
+fn make_tunnels(n: u8, other: u8) {
+    let ip = |words: String| run(&format!("ip -n n{n} {words}"));
+    let mac = format!("02:00:00:00:08:0{n}");
+    let peer = format!("02:00:00:00:08:0{other}");
+    let common = format!("id {VNI} dev eth0 dstport 8472 nolearning");
+    ip(format!("link add flannel.1 mtu 1450 address {mac} type vxlan {common} local 192.168.0.{n}"));
+    ip(format!(
+        "link add flannel-v6.1 mtu 1430 address {mac} type vxlan {common} local fd99::{n} udp6zerocsumrx"
+    ));
+    ip(format!("addr add 10.244.{n}.0/32 dev flannel.1"));
+    ip(format!("addr add fd00:{n}::/128 dev flannel-v6.1 nodad"));
+    for (device, via, pods, underlay) in [
+        (
+            "flannel.1",
+            format!("10.244.{other}.0"),
+            format!("10.244.{other}.0/24"),
+            format!("192.168.0.{other}"),
+        ),
+        ("flannel-v6.1", format!("fd00:{other}::"), format!("fd00:{other}::/64"), format!("fd99::{other}")),
+    ] {
+        ip(format!("link set {device} up"));
+        ip(format!("neigh add {via} lladdr {peer} dev {device} nud permanent"));
+        run(&format!("bridge -n n{n} fdb add {peer} dev {device} dst {underlay} self permanent"));
+        ip(format!("route add {pods} via {via} dev {device} onlink"));
     }
 }
 
