@@ -92,10 +92,10 @@ impl Status {
             "corten_netd_services",
             "Services, their frontends and endpoints, and what is refused of them.",
             &[
-                (&[("of", "service")], self.services as f64),
-                (&[("of", "frontend")], self.frontends as f64),
-                (&[("of", "endpoint")], self.endpoints as f64),
-                (&[("of", "refused")], self.refused_total as f64),
+                (&[("of", "service")], number(self.services as u64)),
+                (&[("of", "frontend")], number(self.frontends as u64)),
+                (&[("of", "endpoint")], number(self.endpoints as u64)),
+                (&[("of", "refused")], number(self.refused_total as u64)),
             ],
         );
         let done = &self.done;
@@ -103,16 +103,16 @@ impl Status {
             "corten_netd_services_done_total",
             "What keeping Services in force has done.",
             &[
-                (&[("what", "pass")], done.passes as f64),
-                (&[("what", "failed_pass")], done.failures as f64),
-                (&[("what", "element")], done.elements as f64),
-                (&[("what", "table")], done.tables as f64),
-                (&[("what", "forgotten_flow")], done.flows as f64),
-                (&[("what", "ended_socket")], done.ended as f64),
+                (&[("what", "pass")], number(done.passes)),
+                (&[("what", "failed_pass")], number(done.failures)),
+                (&[("what", "element")], number(done.elements)),
+                (&[("what", "table")], number(done.tables)),
+                (&[("what", "forgotten_flow")], number(done.flows)),
+                (&[("what", "ended_socket")], number(done.ended)),
             ],
         );
         let labels: Vec<_> =
-            self.sockets.iter().map(|(name, value)| ([("what", *name)], *value as f64)).collect();
+            self.sockets.iter().map(|(name, value)| ([("what", *name)], number(*value))).collect();
         let samples: Vec<_> = labels.iter().map(|(labels, value)| (&labels[..], *value)).collect();
         metrics.counter(
             "corten_netd_services_sockets_total",
@@ -120,4 +120,9 @@ impl Status {
             &samples,
         );
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers, and 2^53 is far")]
+fn number(value: u64) -> f64 {
+    value as f64
 }

@@ -70,3 +70,6 @@ impl Shape {
         Set { name, key: self.key, kind: self.kind, elements: self.elements, comment: None }
     }
 }
+
+#[cfg(test)]
+mod tests;

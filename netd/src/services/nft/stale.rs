@@ -45,13 +45,20 @@ impl Udp {
     ///
     /// `is_local`: is this an address of the node? A flow to a node port's number on another machine is none of ours.
     pub fn is_stale(&self, flow: &Flow, is_local: impl Fn(IpAddr) -> bool) -> bool {
-        let destination = flow.original.destination;
+        self.is_stale_between(flow.original.destination, flow.reply.source, is_local)
+    }
+
+    /// The same, of what the flow's client sends to and of who answers it.
+    pub fn is_stale_between(
+        &self,
+        destination: SocketAddr,
+        answers: SocketAddr,
+        is_local: impl Fn(IpAddr) -> bool,
+    ) -> bool {
         let at = |at| FrontendKey { at, protocol: Protocol::Udp, port: destination.port() };
-        let node_port = || {
-            let key = at(At::Node(Family::of(destination.ip())));
-            self.0.get(&key).filter(|_| is_local(destination.ip()) && !destination.ip().is_loopback())
-        };
-        let backends = self.0.get(&at(At::Address(destination.ip()))).or_else(node_port);
-        backends.is_some_and(|backends| !backends.contains(&flow.reply.source))
+        let (ip, family) = (destination.ip(), Family::of(destination.ip()));
+        let node_port = || self.0.get(&at(At::Node(family))).filter(|_| is_local(ip) && !ip.is_loopback());
+        let backends = self.0.get(&at(At::Address(ip))).or_else(node_port);
+        backends.is_some_and(|backends| !backends.contains(&answers))
     }
 }

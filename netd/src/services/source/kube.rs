@@ -70,20 +70,23 @@ async fn until(due: Option<Instant>) {
 }
 
 enum Heard {
-    Service(Result<Event<Service>, watcher::Error>),
-    Slice(Result<Event<EndpointSlice>, watcher::Error>),
-    Node(Result<Event<PartialObjectMeta<Node>>, watcher::Error>),
+    Service(Box<Result<Event<Service>, watcher::Error>>),
+    Slice(Box<Result<Event<EndpointSlice>, watcher::Error>>),
+    Node(Box<Result<Event<PartialObjectMeta<Node>>, watcher::Error>>),
 }
 
 fn streams(client: &Client, place: &Place) -> futures::stream::SelectAll<BoxStream<'static, Heard>> {
     let ours = watcher::Config::default().labels(&format!("!{PROXY_NAME_LABEL},!{HEADLESS_LABEL}"));
     let services = watcher(Api::<Service>::all(client.clone()), ours.clone()).default_backoff();
     let slices = watcher(Api::<EndpointSlice>::all(client.clone()), ours).default_backoff();
-    let mut streams = vec![services.map(Heard::Service).boxed(), slices.map(Heard::Slice).boxed()];
+    let mut streams = vec![
+        services.map(|heard| Heard::Service(Box::new(heard))).boxed(),
+        slices.map(|heard| Heard::Slice(Box::new(heard))).boxed(),
+    ];
     if place.zone.is_none() {
         let one = watcher::Config::default().fields(&format!("metadata.name={}", place.node));
         let node = watcher(Api::<PartialObjectMeta<Node>>::all(client.clone()), one).default_backoff();
-        streams.push(node.map(Heard::Node).boxed());
+        streams.push(node.map(|heard| Heard::Node(Box::new(heard))).boxed());
     }
     select_all(streams)
 }
@@ -128,24 +131,33 @@ impl Known {
     /// Whether a snapshot would differ, as far as can be told cheaply.
     fn hear(&mut self, heard: Heard) -> bool {
         match heard {
-            Heard::Service(Ok(event)) => self.service(event),
-            Heard::Slice(Ok(event)) => self.slice(event),
-            Heard::Node(Ok(Event::Apply(node) | Event::InitApply(node))) => {
-                let zone = node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE_LABEL)).cloned();
-                let new = self.place.zone != zone;
-                self.place.zone = zone;
-                return new;
-            }
-            Heard::Node(Ok(_)) => return false,
-            // Without it traffic only stays less near.
-            Heard::Node(Err(error)) => {
+            Heard::Service(heard) => match *heard {
+                Ok(event) => self.service(event),
+                Err(error) => self.services.failed("watch Services", &error),
+            },
+            Heard::Slice(heard) => match *heard {
+                Ok(event) => self.slice(event),
+                Err(error) => self.slices.failed("watch EndpointSlices", &error),
+            },
+            Heard::Node(heard) => return self.node(*heard),
+        }
+        true
+    }
+
+    fn node(&mut self, heard: Result<Event<PartialObjectMeta<Node>>, watcher::Error>) -> bool {
+        let node = match heard {
+            Ok(Event::Apply(node) | Event::InitApply(node)) => node,
+            Ok(_) => return false,
+            Err(error) => {
+                // Without it traffic only stays less near.
                 warn!("watch the Node {}: {error}", self.place.node);
                 return false;
             }
-            Heard::Service(Err(error)) => self.services.failed("watch Services", &error),
-            Heard::Slice(Err(error)) => self.slices.failed("watch EndpointSlices", &error),
-        }
-        true
+        };
+        let zone = node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE_LABEL));
+        let new = self.place.zone.as_ref() != zone;
+        self.place.zone = zone.cloned();
+        new
     }
 
     fn service(&mut self, event: Event<Service>) {
@@ -218,10 +230,10 @@ mod tests {
 
     fn hear(known: &mut Known, services: Vec<Event<Service>>, slices: Vec<Event<EndpointSlice>>) {
         for event in services {
-            known.hear(Heard::Service(Ok(event)));
+            known.hear(Heard::Service(Box::new(Ok(event))));
         }
         for event in slices {
-            known.hear(Heard::Slice(Ok(event)));
+            known.hear(Heard::Slice(Box::new(Ok(event))));
         }
     }
 
@@ -265,7 +277,7 @@ mod tests {
             vec![Event::InitApply(service("a", "10.96.0.1")), Event::InitDone],
             vec![Event::InitDone],
         );
-        assert!(known.hear(Heard::Slice(Err(watcher::Error::NoResourceVersion))));
+        assert!(known.hear(Heard::Slice(Box::new(Err(watcher::Error::NoResourceVersion)))));
         let snapshot = known.snapshot(None);
         assert!(snapshot.model.is_some());
         assert!(snapshot.fault.expect("said").starts_with("watch EndpointSlices: "));
