@@ -206,3 +206,41 @@ pub fn go_plugins() -> Option<PathBuf> {
     println!("SKIP: no Go plugins in {GO_PLUGINS} (apt-get install containernetworking-plugins)");
     None
 }
+
+/// A cgroup of threads that goes with its guard.
+pub struct Cgroup {
+    pub path: PathBuf,
+    pub parent: PathBuf,
+}
+
+impl Cgroup {
+    /// Of threads, below the one that the test is in.
+    pub fn new() -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("read");
+        let Some(mount) = mounts.lines().find(|line| line.contains(" - cgroup2 ")) else {
+            println!("SKIP: no cgroup v2 hierarchy is mounted");
+            return None;
+        };
+        let own = std::fs::read_to_string("/proc/self/cgroup").expect("read");
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("a v2 cgroup").to_owned();
+        let parent = PathBuf::from(mount.split(' ').nth(4).expect("a mount point")).join(own);
+        let thread = nix::unistd::gettid();
+        let path = parent.join(format!("corten-services-{}-{thread}", std::process::id()));
+        std::fs::create_dir(&path).expect("a cgroup, as root");
+        let cgroup = Self { path, parent };
+        std::fs::write(cgroup.path.join("cgroup.type"), "threaded").expect("a threaded cgroup");
+        Some(cgroup)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        move_to(&self.parent);
+        std::fs::remove_dir(&self.path).expect("an empty cgroup");
+    }
+}
+
+/// This thread.
+pub fn move_to(cgroup: &Path) {
+    std::fs::write(cgroup.join("cgroup.threads"), nix::unistd::gettid().to_string()).expect("moved");
+}

@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use corten_netd::services::model::Place;
-use corten_netd::services::{Config, Mode, Services, Status, source};
+use corten_netd::services::{Config, Mode, Services, Status, remove, source};
 use tokio::sync::oneshot;
 
-use crate::common::wait_for;
+use crate::common::{Cgroup, move_to, wait_for};
 use crate::world::{CLUSTER_IP, NODE_IP, World, service, settings, socket, tcp};
+use corten_ebpf::socket::Options;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -24,6 +25,10 @@ struct Running {
 
 impl Running {
     fn start(world: &World, resync: Duration) -> (Self, PathBuf) {
+        Self::start_with(world, resync, Err("a test of packets".into()))
+    }
+
+    fn start_with(world: &World, resync: Duration, sockets: Result<Options, String>) -> (Self, PathBuf) {
         let file = world.stage.path("services.yaml");
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = mpsc::channel();
@@ -34,8 +39,7 @@ impl Running {
                     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
                 runtime.block_on(async {
                     let snapshots = source::file::watch(&path, Place { node: "node".into(), zone: None });
-                    let config =
-                        Config { settings: settings(), sockets: Err("a test of packets".into()), resync };
+                    let config = Config { settings: settings(), sockets, resync };
                     let services = Services::open(config).expect("nf_tables");
                     tell.send(services.status()).expect("the test listens");
                     tokio::select! {
@@ -151,4 +155,42 @@ fn a_load_balancers_health_check_is_answered() {
     std::fs::write(&file, file_of(&service("type: ClusterIP", &[11]))).expect("written");
     wait_for("the port is closed", SOON, || get().is_none().then_some(()));
     drop(running);
+}
+
+#[test]
+fn sockets_and_packets_are_served_together_and_all_is_taken_away_at_the_end() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let world = World::new();
+    let pod = world.pod(11);
+    let pins = world.stage.path("bpf").join("socket");
+    let options = Options { pin_directory: pins.clone(), cgroup: cgroup.path.clone() };
+    let (running, file) = Running::start_with(&world, Duration::from_mins(10), Ok(options));
+    std::fs::write(&file, file_of(&service("type: NodePort", &[11, 111]))).expect("written");
+    running.wait("in force", |status| status.in_force && status.services == 1);
+    assert_eq!(running.status.borrow().mode, Mode::SocketsAndPackets);
+    move_to(&cgroup.path);
+    // Without rules for packets only sockets can do it.
+    drop(running);
+    world.node.sh("nft delete table inet corten-services");
+    for to in [socket(CLUSTER_IP[0], 80), socket(CLUSTER_IP[1], 80), socket(NODE_IP[0], 30080)] {
+        for from in [&pod, &world.node] {
+            assert!(["pod11", "far"].contains(&tcp(from, to).expect("an answer").0.as_str()), "{to}");
+        }
+    }
+    let options = Options { pin_directory: pins.clone(), cgroup: cgroup.path.clone() };
+    let (running, _) = Running::start_with(&world, Duration::from_mins(10), Ok(options));
+    running.wait("in force again", |status| status.in_force && status.services == 1);
+    let connected =
+        running.status.borrow().sockets.iter().find(|(what, _)| *what == "connected").map(|(_, n)| *n);
+    assert!(connected.is_some_and(|n| n >= 6), "{connected:?}");
+    // A client that is no process of this node.
+    move_to(&cgroup.parent);
+    assert!(tcp(&world.client, socket(NODE_IP[0], 30080)).is_ok());
+    move_to(&cgroup.path);
+    drop(running);
+    world.node.within(|| remove(&pins)).expect("removed");
+    assert!(!world.node.sh("nft list tables").contains("corten"));
+    assert!(tcp(&pod, socket(CLUSTER_IP[0], 80)).is_err());
+    assert!(!pins.exists() || std::fs::read_dir(&pins).expect("a directory").next().is_none());
+    world.node.within(|| remove(&pins)).expect("what is not there is no error");
 }

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::Stage;
+use common::{Cgroup, Stage, move_to};
 use corten_ebpf::socket::Options;
 use corten_netd::services::maps::{Applied, Applier, desired};
 use corten_netd::services::model::{Objects, Place};
@@ -96,42 +96,6 @@ fn reached(pods: &[&Pod], frontend: &str) -> Vec<usize> {
 fn refused(frontend: &str) -> ErrorKind {
     let frontend: SocketAddr = frontend.parse().expect("an address and a port");
     TcpStream::connect_timeout(&frontend, DEADLINE).expect_err("nobody is there").kind()
-}
-
-struct Cgroup {
-    path: PathBuf,
-    parent: PathBuf,
-}
-
-impl Cgroup {
-    /// Of threads, below the one that the test is in.
-    fn new() -> Option<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read");
-        let Some(mount) = mounts.lines().find(|line| line.contains(" - cgroup2 ")) else {
-            println!("SKIP: no cgroup v2 hierarchy is mounted");
-            return None;
-        };
-        let own = fs::read_to_string("/proc/self/cgroup").expect("read");
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("a v2 cgroup").to_owned();
-        let parent = PathBuf::from(mount.split(' ').nth(4).expect("a mount point")).join(own);
-        let thread = nix::unistd::gettid();
-        let path = parent.join(format!("corten-services-{}-{thread}", std::process::id()));
-        fs::create_dir(&path).expect("a cgroup, as root");
-        let cgroup = Self { path, parent };
-        fs::write(cgroup.path.join("cgroup.type"), "threaded").expect("a threaded cgroup");
-        Some(cgroup)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        move_to(&self.parent);
-        fs::remove_dir(&self.path).expect("an empty cgroup");
-    }
-}
-
-fn move_to(cgroup: &std::path::Path) {
-    fs::write(cgroup.join("cgroup.threads"), nix::unistd::gettid().to_string()).expect("moved");
 }
 
 const WEB: &str = "
