@@ -11,3 +11,6 @@ mod plain;
 pub mod socket;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../fastpath.bpf.o");
+
+/// Entries of a map that is made and never used. A ring buffer's are bytes, in whole pages.
+const SMALLEST: u32 = 4096;

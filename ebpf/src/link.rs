@@ -14,6 +14,7 @@ const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
+const LINK_DETACH: libc::c_int = 34;
 
 #[repr(C)]
 #[derive(Default)]
@@ -39,6 +40,11 @@ struct Update {
     new_program: u32,
     flags: u32,
     old_program: u32,
+}
+
+#[repr(C)]
+struct Detach {
+    link: u32,
 }
 
 #[repr(C)]
@@ -108,6 +114,13 @@ impl CgroupLink {
     pub fn update(&self, program: impl AsFd) -> Result<(), Errno> {
         let mut attribute = Update { link: raw(&self.fd), new_program: raw(&program), ..Update::default() };
         bpf(LINK_UPDATE, &mut attribute).map(drop)
+    }
+
+    /// Takes the program off now (Linux 5.9). Without it that happens some time after the last pin and descriptor are
+    /// gone. A cgroup that is gone is no error.
+    pub fn detach(&self) -> Result<(), Errno> {
+        let mut attribute = Detach { link: raw(&self.fd) };
+        bpf(LINK_DETACH, &mut attribute).map(drop)
     }
 
     pub fn info(&self) -> Result<LinkInfo, Errno> {

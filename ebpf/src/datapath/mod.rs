@@ -129,6 +129,11 @@ fn program_name(hook: Hook) -> &'static str {
     }
 }
 
+/// The maps that only the programs here use.
+pub(crate) fn map_names() -> impl Iterator<Item = &'static str> {
+    SHAPES.iter().map(|shape| shape.name)
+}
+
 /// Parses the object and makes or opens our maps. Programs are loaded one by one later, so those of others are not.
 fn load(pins: &Pins) -> Result<Ebpf, DatapathError> {
     let btf = Btf::from_sys_fs().ok();
@@ -136,6 +141,10 @@ fn load(pins: &Pins) -> Result<Ebpf, DatapathError> {
     loader.btf(btf.as_ref());
     for shape in &SHAPES {
         loader.map_pin_path(shape.name, pins.map(shape.name));
+    }
+    // The object makes the socket programs' maps too, for nobody: as small as they can be.
+    for name in crate::socket::map_names() {
+        loader.map_max_entries(name, crate::SMALLEST);
     }
     loader.load(crate::OBJECT).map_err(|source| DatapathError::Object { source })
 }

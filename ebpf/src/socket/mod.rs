@@ -39,8 +39,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs, statfs};
 pub use error::SocketError;
 pub use plan::{Actual, At, Change, Desired, Entry, Full, Plan, Protocol, Refused, Why, plan};
 pub use stale::{netns_cookie, networks};
-pub use tables::SHAPES;
-use tables::Tables;
+use tables::{SHAPES, Tables};
 
 use crate::link::{CgroupLink, unlink};
 
@@ -199,15 +198,23 @@ impl SocketServices {
     }
 }
 
+/// The maps that only the programs here use.
+pub(crate) fn map_names() -> impl Iterator<Item = &'static str> {
+    SHAPES.into_iter().map(|(name, ..)| name)
+}
+
 /// Detaches everything and removes the pins: connections are no longer translated, those that are go on.
 /// What is not there is no error.
 pub fn remove(pin_directory: &Path) -> Result<(), SocketError> {
     // In the order that nothing is translated after its answers no longer are.
     for (name, _) in HOOKS.iter().rev() {
         let pin = link_pin(pin_directory, name);
+        match CgroupLink::open(&pin).and_then(|link| link.detach()) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(SocketError::Path { what: "detach", path: pin, errno }),
+        }
         unlink(&pin).map_err(|errno| SocketError::Path { what: "unpin", path: pin, errno })?;
     }
-    clear(&pin_directory.join("aside"))?;
     clear(pin_directory)
 }
 
@@ -240,12 +247,11 @@ fn load(directory: &Path) -> Result<Ebpf, SocketError> {
     for (name, ..) in SHAPES {
         loader.map_pin_path(name, directory.join(name));
     }
-    // The object has the tc programs' maps too, pinned by their definition: here they are of no use.
-    let aside = directory.join("aside");
-    std::fs::create_dir_all(&aside).map_err(path_error("make the directory", &aside))?;
-    let loaded = loader.default_map_pin_directory(&aside).load(crate::OBJECT);
-    clear(&aside)?;
-    loaded.map_err(|e| SocketError::Object(Box::new(e)))
+    // The object makes the tc programs' maps too, for nobody: as small as they can be.
+    for name in crate::datapath::map_names() {
+        loader.map_max_entries(name, crate::SMALLEST);
+    }
+    loader.load(crate::OBJECT).map_err(|e| SocketError::Object(Box::new(e)))
 }
 
 /// Removes a directory of pins; what is gone is no error.
@@ -279,7 +285,7 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str, attach_type: u32) -> Result
 }
 
 fn attach_one(program: &Loaded, cgroup: &File, cgroup_id: u64, pin: &Path) -> Result<(), Errno> {
-    match CgroupLink::open(pin) {
+    let old = match CgroupLink::open(pin) {
         Ok(link) => {
             let info = link.info()?;
             if info.cgroup_id == cgroup_id && info.program_id == program.id {
@@ -288,10 +294,12 @@ fn attach_one(program: &Loaded, cgroup: &File, cgroup_id: u64, pin: &Path) -> Re
             if info.cgroup_id == cgroup_id && link.update(program.fd.as_fd()).is_ok() {
                 return Ok(());
             }
+            Some(link)
         }
-        Err(Errno::ENOENT) => {}
+        Err(Errno::ENOENT) => None,
         Err(errno) => return Err(errno),
-    }
+    };
     // None yet, or one to another cgroup, or to one that is gone (its link stays and does nothing).
-    CgroupLink::create(program.fd.as_fd(), cgroup, program.attach_type)?.pin(pin)
+    CgroupLink::create(program.fd.as_fd(), cgroup, program.attach_type)?.pin(pin)?;
+    old.map_or(Ok(()), |old| old.detach())
 }

@@ -188,12 +188,26 @@ fn set_up(link: u32) {
     route_socket().transact(vec![encode::set_link(link, &change)]).expect("up");
 }
 
-/// Whole, without waiting for duplicate address detection.
+/// Whole, without duplicate address detection. The kernel makes IPv6's local route later, by a worker: until it is there
+/// datagrams to the address are lost.
 pub fn add_address(link: u32, address: &str) {
     let bits = if ip(address).is_ipv4() { 32 } else { 128 };
     let cidr: Cidr = format!("{address}/{bits}").parse().expect("a range");
     route_socket().transact(vec![encode::add_address_undetected(link, cidr)]).expect("an address");
+    if let IpAddr::V6(v6) = ip(address) {
+        let destination = format!("{:032x} 80 ", v6.to_bits());
+        until(|| is_local(&destination).then_some(())).expect("a local route");
+    }
 }
+
+fn is_local(destination: &str) -> bool {
+    let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route").expect("read");
+    let flags = |line: &str| u32::from_str_radix(line.split_ascii_whitespace().nth(8)?, 16).ok();
+    let mut found = routes.lines().filter(|line| line.starts_with(destination)).filter_map(flags);
+    found.any(|flags| flags & RTF_LOCAL != 0)
+}
+
+const RTF_LOCAL: u32 = 0x8000_0000;
 
 pub fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")

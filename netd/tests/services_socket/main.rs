@@ -61,7 +61,11 @@ impl Node {
     /// A pod's port that accepts; its address goes onto the loopback device.
     fn pod(&self, address: &str) -> Pod {
         let address: SocketAddr = address.parse().expect("an address and a port");
-        self.stage.sh(&format!("ip addr add {} dev lo nodad", address.ip()));
+        // The kernel makes IPv6's local route later, by a worker.
+        self.stage.sh(&format!(
+            "ip addr add {0} dev lo nodad; until ip route get {0} | grep -q ^local; do :; done",
+            address.ip()
+        ));
         let tcp = TcpListener::bind(address).expect("a listener");
         tcp.set_nonblocking(true).expect("set");
         let udp = UdpSocket::bind(address).expect("a socket");
