@@ -270,3 +270,132 @@ impl<'a> OnLink<'a> {
         })
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::node::Dual;
+
+    pub fn cidr(text: &str) -> Cidr {
+        text.parse().unwrap()
+    }
+
+    pub fn uplink() -> Uplink {
+        let addresses = Dual { v4: Some("10.9.0.1".parse().unwrap()), v6: Some("fd09::1".parse().unwrap()) };
+        Uplink { index: 2, name: "eth0".into(), mtu: 1500, up: true, addresses, public_ips: addresses }
+    }
+
+    /// Node `number` on the uplink's network.
+    pub fn node(number: u8, backend: Backend) -> Node {
+        Node {
+            name: format!("node{number}"),
+            pod_cidrs: Dual {
+                v4: Some(format!("10.244.{number}.0/24").parse().unwrap()),
+                v6: Some(format!("fd44:{number}::/64").parse().unwrap()),
+            },
+            public_ips: Dual {
+                v4: Some([10, 9, 0, number].into()),
+                v6: Some(format!("fd09::{number}").parse().unwrap()),
+            },
+            backend,
+        }
+    }
+
+    pub fn vxlan(number: u8) -> Backend {
+        let mac = |kind| Some(Mac([2, kind, 0, 0, 0, number]));
+        Backend::Vxlan { vni: 1, vtep: Dual { v4: mac(4), v6: mac(6) } }
+    }
+
+    pub fn connected() -> [Route; 3] {
+        let of = |text: &str, gateway: Option<&str>| Route {
+            link: Some(2),
+            protocol: 2,
+            gateway: gateway.map(|g| g.parse().unwrap()),
+            ..Route::to(cidr(text))
+        };
+        [of("10.9.0.0/24", None), of("10.9.0.64/26", Some("10.9.0.254")), of("0.0.0.0/0", Some("10.9.0.254"))]
+    }
+
+    pub fn planned(
+        conf: &BackendConf,
+        uplink: &Uplink,
+        local: &Node,
+        peers: &[Node],
+    ) -> Result<Plan, OverlayError> {
+        let routes = connected();
+        let ground = Ground {
+            backend: conf,
+            network: cidr("10.244.0.0/16"),
+            uplink,
+            local_ip: "10.9.0.1".parse().unwrap(),
+            mac: Some(Mac([2, 4, 0, 0, 0, 1])),
+            blackhole: true,
+            routes: &routes,
+        };
+        plan(Family::V4, &ground, local, peers).map(|plan| plan.expect("the node has a pod CIDR"))
+    }
+
+    fn ways(conf: &BackendConf, uplink: &Uplink, peers: &[Node]) -> Vec<Way> {
+        let backend = if *conf == BackendConf::HostGw { Backend::HostGw } else { vxlan(1) };
+        let plan = planned(conf, uplink, &node(1, backend), peers).expect("a plan");
+        plan.peers.into_iter().map(|peer| peer.way).collect()
+    }
+
+    fn at(number: u8, public: &str, backend: Backend) -> Node {
+        let mut node = node(number, backend);
+        node.public_ips.v4 = Some(public.parse().unwrap());
+        node
+    }
+
+    #[test]
+    fn a_peer_is_reached_by_the_tunnel_or_directly_as_backend_and_layer_2_have_it() {
+        // .2 is on the link; .70 behind a router by the longer prefix; 192.0.2.9 behind the default route.
+        let publics = ["10.9.0.2", "10.9.0.70", "192.0.2.9"];
+        let peers = |backend: fn(u8) -> Backend| -> Vec<Node> {
+            (2..).zip(publics).map(|(number, public)| at(number, public, backend(number))).collect()
+        };
+        let tunnel = |number: u8| Way::Tunnel {
+            mac: Mac([2, 4, 0, 0, 0, number]),
+            public: publics[usize::from(number) - 2].parse().unwrap(),
+        };
+        let direct = Way::Gateway("10.9.0.2".parse().unwrap());
+        let plain = BackendConf::Vxlan(VxlanConf::default());
+        assert_eq!(ways(&plain, &uplink(), &peers(vxlan)), [tunnel(2), tunnel(3), tunnel(4)]);
+        let routing = BackendConf::Vxlan(VxlanConf { direct_routing: true, ..VxlanConf::default() });
+        assert_eq!(ways(&routing, &uplink(), &peers(vxlan)), [direct.clone(), tunnel(3), tunnel(4)]);
+        let down = Uplink { up: false, ..uplink() };
+        assert_eq!(ways(&routing, &down, &peers(vxlan)), [tunnel(2), tunnel(3), tunnel(4)]);
+        let host_gw = ways(&BackendConf::HostGw, &uplink(), &peers(|_| Backend::HostGw));
+        assert_eq!(host_gw[0], direct);
+        assert!(matches!(&host_gw[2], Way::None { why, keep: false } if why.contains("192.0.2.9")));
+        let host_gw = ways(&BackendConf::HostGw, &down, &peers(|_| Backend::HostGw));
+        assert!(matches!(&host_gw[0], Way::None { why, keep: true } if why.contains("eth0 is down")));
+        assert!(matches!(
+            &ways(&plain, &uplink(), &[node(2, Backend::HostGw)])[0],
+            Way::None { keep: false, .. }
+        ));
+    }
+
+    #[test]
+    fn the_tunnels_mtu_is_the_underlays_without_the_headers() {
+        let conf = |mtu| BackendConf::Vxlan(VxlanConf { underlay_mtu: mtu, ..VxlanConf::default() });
+        for (backend, v4, v6) in [
+            (conf(None), 1450, 1430),
+            (conf(Some(1400)), 1350, 1330),
+            (conf(Some(9000)), 1450, 1430),
+            (BackendConf::HostGw, 1500, 1500),
+        ] {
+            let mtu = |family| pod_mtu(family, &backend, &uplink());
+            assert_eq!((mtu(Family::V4), mtu(Family::V6)), (v4, v6), "{backend:?}");
+        }
+    }
+
+    #[test]
+    fn host_gw_wants_the_uplinks_own_address() {
+        let told = at(1, "192.0.2.1", Backend::HostGw);
+        let error = planned(&BackendConf::HostGw, &uplink(), &told, &[]).expect_err("translated");
+        assert!(matches!(error, OverlayError::Translated { .. }) && error.is_final());
+        planned(&BackendConf::Vxlan(VxlanConf::default()), &uplink(), &at(1, "192.0.2.1", vxlan(1)), &[])
+            .expect("vxlan passes NAT");
+    }
+}

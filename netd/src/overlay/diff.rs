@@ -305,3 +305,245 @@ fn describe(route: &Route) -> String {
     let gateway = route.gateway.map_or(String::new(), |gateway| format!(" via {gateway}"));
     format!("{}{gateway}{link}, protocol {}", route.destination, route.protocol)
 }
+
+#[cfg(test)]
+mod tests {
+    use corten_netlink::route::{Forward, Neighbour};
+
+    use super::super::desired::tests::{cidr, connected, node, planned, uplink, vxlan};
+    use super::*;
+    use crate::net_conf::{BackendConf, VxlanConf};
+    use crate::node::Backend;
+
+    const DEVICE: u32 = 7;
+
+    fn plan(peers: &[u8]) -> Plan {
+        let peers: Vec<_> = peers.iter().map(|number| node(*number, vxlan(*number))).collect();
+        planned(&BackendConf::Vxlan(VxlanConf::default()), &uplink(), &node(1, vxlan(1)), &peers)
+            .expect("a plan")
+    }
+
+    fn link(tunnel: &Tunnel) -> Link {
+        Link {
+            index: DEVICE,
+            name: tunnel.name.clone(),
+            kind: Some("vxlan".into()),
+            mac: Some(tunnel.mac),
+            mtu: tunnel.mtu,
+            up: true,
+            vxlan: Some(tunnel.vxlan),
+            ..Link::default()
+        }
+    }
+
+    /// The kernel after all steps, in a world of one device. Checks what the kernel would refuse.
+    fn applied(steps: &[Step], device: &mut Device, routes: &mut Vec<Route>) {
+        for step in steps {
+            match step.change {
+                Change::PutAddress(cidr) => device.addresses.push(address(cidr)),
+                Change::DeleteAddress(cidr) => device.addresses.retain(|a| a.cidr != cidr),
+                Change::PutForward { mac, destination } => {
+                    device.forwards.retain(|f| f.mac != mac);
+                    device.forwards.push(Forward { link: DEVICE, mac, destination, permanent: true });
+                }
+                Change::DeleteForward { mac, destination } => {
+                    let before = device.forwards.len();
+                    device.forwards.retain(|f| (f.mac, f.destination) != (mac, destination));
+                    assert_eq!(device.forwards.len() + 1, before, "it was there");
+                }
+                Change::PutNeighbour { address, mac } => {
+                    assert!(device.forwards.iter().any(|f| f.mac == mac), "its forward comes first");
+                    device.neighbours.retain(|n| n.address != address);
+                    let mac = Some(mac);
+                    device.neighbours.push(Neighbour { link: DEVICE, address, mac, permanent: true });
+                }
+                Change::DeleteNeighbour(address) => device.neighbours.retain(|n| n.address != address),
+                Change::PutRoute(route) => {
+                    let key = |r: &Route| (r.destination, metric(r));
+                    match routes.iter().position(|r| key(r) == key(&route)) {
+                        Some(place) => routes[place] = route,
+                        None => routes.push(route),
+                    }
+                }
+                Change::DeleteRoute(route) => {
+                    let place = routes.iter().position(|r| *r == route).expect("it was there");
+                    routes.remove(place);
+                }
+            }
+        }
+    }
+
+    fn address(cidr: Cidr) -> corten_netlink::route::Address {
+        let mut body = vec![2, cidr.prefix(), 0, 0];
+        body.extend(DEVICE.to_ne_bytes());
+        body.extend([8, 0, 2, 0]);
+        body.extend(corten_netlink::message::address_bytes(cidr.address()));
+        corten_netlink::route::Address::decode(&body).expect("an address")
+    }
+
+    fn settled(plan: &Plan, device: &mut Device, routes: &mut Vec<Route>) {
+        let difference = entries(plan, Some(device), routes);
+        applied(&difference.steps, device, routes);
+        assert_eq!(entries(plan, Some(device), routes), Difference::default(), "one pass is enough");
+    }
+
+    fn nothing() -> (Device, Vec<Route>) {
+        (Device { index: DEVICE, ..Device::default() }, connected().to_vec())
+    }
+
+    #[test]
+    fn any_list_of_peers_is_reached_from_any_other_in_one_pass() {
+        let lists: [&[u8]; 5] = [&[], &[2], &[2, 3], &[3, 4, 5], &[5]];
+        for from in lists {
+            for to in lists {
+                let (mut device, mut routes) = nothing();
+                settled(&plan(from), &mut device, &mut routes);
+                settled(&plan(to), &mut device, &mut routes);
+                assert_eq!((device.forwards.len(), device.neighbours.len()), (to.len(), to.len()));
+                // The blackhole of our own pod CIDR too.
+                assert_eq!(routes.len(), connected().len() + to.len() + 1, "{from:?} to {to:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_mac_and_a_new_address_leave_nothing_old() {
+        let (mut device, mut routes) = nothing();
+        settled(&plan(&[2]), &mut device, &mut routes);
+        let mut changed = plan(&[2]);
+        let (mac, public) = (Mac([2, 9, 9, 9, 9, 9]), "10.9.0.99".parse().unwrap());
+        changed.peers[0].way = Way::Tunnel { mac, public };
+        settled(&changed, &mut device, &mut routes);
+        assert_eq!(device.forwards, [Forward { link: DEVICE, mac, destination: public, permanent: true }]);
+        assert_eq!(device.neighbours[0].mac, Some(mac));
+        assert_eq!(device.neighbours.len(), 1);
+    }
+
+    #[test]
+    fn others_routes_and_learned_entries_are_left_alone() {
+        let (mut device, mut routes) = nothing();
+        let learned = Forward {
+            link: DEVICE,
+            mac: Mac([2; 6]),
+            destination: "10.9.0.5".parse().unwrap(),
+            permanent: false,
+        };
+        device.forwards.push(learned);
+        let theirs =
+            |text: &str, protocol, link| Route { protocol, link: Some(link), ..Route::to(cidr(text)) };
+        let others = [
+            // Of an administrator, in the network; ours by number, outside of it; flannel's, by another link.
+            theirs("10.244.9.0/24", 4, 2),
+            theirs("10.245.0.0/24", ROUTE_PROTOCOL, 2),
+            theirs("10.244.8.0/24", PROTOCOL_BOOT, 2),
+        ];
+        routes.extend(others);
+        let stale =
+            [theirs("10.244.7.0/24", ROUTE_PROTOCOL, 2), theirs("10.244.6.0/24", PROTOCOL_BOOT, DEVICE)];
+        routes.extend(stale);
+        settled(&plan(&[2]), &mut device, &mut routes);
+        assert!(device.forwards.contains(&learned));
+        assert!(others.iter().all(|route| routes.contains(route)));
+        assert!(!stale.iter().any(|route| routes.contains(route)));
+    }
+
+    #[test]
+    fn a_route_of_others_in_the_way_is_a_conflict_and_flannels_is_taken_over() {
+        let (device, mut routes) = nothing();
+        let in_the_way = |protocol| Route { protocol, link: Some(9), ..Route::to(cidr("10.244.2.0/24")) };
+        routes.push(in_the_way(4));
+        let difference = entries(&plan(&[2]), Some(&device), &routes);
+        assert_eq!(difference.conflicts.len(), 1);
+        assert!(difference.conflicts[0].1.contains("10.244.2.0/24 is routed already"), "{difference:?}");
+        assert!(
+            !difference
+                .steps
+                .iter()
+                .any(|s| matches!(s.change, Change::PutRoute(r) if r.destination == cidr("10.244.2.0/24")))
+        );
+        routes.pop();
+        routes.push(in_the_way(PROTOCOL_BOOT));
+        let difference = entries(&plan(&[2]), Some(&device), &routes);
+        assert!(difference.conflicts.is_empty());
+        let deletes = difference.steps.iter().filter(|s| matches!(s.change, Change::DeleteRoute(_))).count();
+        assert_eq!(deletes, 0, "it is replaced without a moment between");
+    }
+
+    #[test]
+    fn while_the_reason_may_pass_what_is_there_stays() {
+        let (mut device, mut routes) = nothing();
+        let host_gw = |up| {
+            let uplink = super::super::uplink::Uplink { up, ..uplink() };
+            planned(&BackendConf::HostGw, &uplink, &node(1, Backend::HostGw), &[node(2, Backend::HostGw)])
+                .expect("a plan")
+        };
+        settled(&host_gw(true), &mut device, &mut routes);
+        assert_eq!(entries(&host_gw(false), None, &routes), Difference::default());
+    }
+
+    #[test]
+    fn a_device_is_changed_in_place_where_the_kernel_can_and_else_made_anew() {
+        let tunnel = plan(&[]).tunnel.expect("a tunnel");
+        let right = link(&tunnel);
+        let changes = |change: fn(&mut Link)| {
+            let mut link = right.clone();
+            change(&mut link);
+            link_changes(&tunnel, &[link]).expect("ours")
+        };
+        let vxlan = |link: &mut Link, change: fn(&mut Vxlan)| change(link.vxlan.as_mut().expect("vxlan"));
+        assert_eq!(link_changes(&tunnel, &[]).expect("free"), [LinkChange::Create]);
+        assert_eq!(changes(|_| {}), []);
+        assert_eq!(changes(|l| l.mtu = 1400), [LinkChange::Mtu { index: DEVICE, mtu: 1450 }]);
+        assert_eq!(changes(|l| l.mac = None), [LinkChange::Mac { index: DEVICE, mac: tunnel.mac }]);
+        assert_eq!(changes(|l| l.up = false), [LinkChange::Up { index: DEVICE }]);
+        let moved = [LinkChange::Vxlan { index: DEVICE, vxlan: tunnel.vxlan }];
+        for change in [
+            (|v| v.local = Some([10, 9, 0, 9].into())) as fn(&mut Vxlan),
+            |v| v.link = Some(9),
+            |v| v.learning = true,
+        ] {
+            let mut other = right.clone();
+            vxlan(&mut other, change);
+            assert_eq!(link_changes(&tunnel, &[other]).expect("ours"), moved);
+        }
+        for change in [
+            (|v| v.port = 4789) as fn(&mut Vxlan),
+            |v| v.gbp = true,
+            |v| v.local = Some("fd09::1".parse().unwrap()),
+            |v| v.local = None,
+        ] {
+            let mut other = right.clone();
+            vxlan(&mut other, change);
+            let anew = [LinkChange::Delete { index: DEVICE }, LinkChange::Create];
+            assert_eq!(link_changes(&tunnel, &[other]).expect("ours"), anew);
+        }
+        let mut adopted = right.clone();
+        vxlan(&mut adopted, |v| v.checksum = true);
+        assert_eq!(
+            link_changes(&tunnel, &[adopted]).expect("ours"),
+            [],
+            "flannel's has checksums, and stays"
+        );
+    }
+
+    #[test]
+    fn what_is_not_ours_is_named() {
+        let tunnel = plan(&[]).tunnel.expect("a tunnel");
+        let mut other = link(&tunnel);
+        other.vxlan.as_mut().expect("vxlan").vni = 9;
+        assert!(matches!(link_changes(&tunnel, &[other]), Err(OverlayError::Foreign { .. })));
+        let mut bridge = link(&tunnel);
+        (bridge.kind, bridge.vxlan) = (Some("bridge".into()), None);
+        assert!(matches!(link_changes(&tunnel, &[bridge]), Err(OverlayError::Foreign { .. })));
+        let mut twin = link(&tunnel);
+        twin.name = "vx0".into();
+        let named = link_changes(&tunnel, &[twin.clone()]).expect_err("a twin");
+        assert!(matches!(named, OverlayError::TwinDevice { other, .. } if other == "vx0"));
+        twin.vxlan.as_mut().expect("vxlan").local = Some("fd09::1".parse().unwrap());
+        assert_eq!(
+            link_changes(&tunnel, &[twin]).expect("no twin"),
+            [LinkChange::Create],
+            "IPv6 is another tunnel"
+        );
+    }
+}

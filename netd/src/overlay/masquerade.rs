@@ -191,3 +191,53 @@ fn is_as_wanted(socket: &mut Socket, wanted: &[Content]) -> Result<bool, Netlink
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::Dual;
+
+    fn settings() -> Settings {
+        Settings {
+            networks: Dual { v4: Some("10.244.0.0/16".parse().unwrap()), v6: None },
+            local: Dual { v4: Some("10.244.1.0/24".parse().unwrap()), v6: None },
+            masquerade: true,
+            fully_random: true,
+            forward: true,
+            vxlan_port: Some(8472),
+        }
+    }
+
+    fn chains(settings: &Settings) -> Vec<(&'static str, usize)> {
+        content(settings).into_iter().map(|content| (content.chain, content.rules.len())).collect()
+    }
+
+    #[test]
+    fn each_option_has_its_chains() {
+        let all = settings();
+        let whole = [("postrouting", 6), ("forward", 2), ("prerouting", 1), ("output", 1)];
+        assert_eq!(chains(&all), whole);
+        assert_eq!(chains(&Settings { masquerade: false, ..all }), whole[1..]);
+        assert_eq!(chains(&Settings { forward: false, ..all })[1..], whole[2..]);
+        assert_eq!(chains(&Settings { vxlan_port: None, ..all }), whole[..2]);
+        let v6 = Dual { v6: Some("fd44::/16".parse().unwrap()), ..all.networks };
+        assert_eq!(
+            chains(&Settings { networks: v6, ..all })[0],
+            ("postrouting", 8),
+            "without pods of our own"
+        );
+    }
+
+    #[test]
+    fn the_last_word_of_each_rule_is_flannels() {
+        let content = content(&settings());
+        let ends: Vec<Expression> =
+            content[0].rules.iter().map(|(_, rule)| rule.last().expect("an end").clone()).collect();
+        let leave = Expression::Verdict(Verdict::Return);
+        let masquerade = Expression::MasqueradeFullyRandom;
+        assert_eq!(
+            ends,
+            [leave.clone(), leave.clone(), leave.clone(), leave, masquerade.clone(), masquerade]
+        );
+    }
+}

@@ -54,6 +54,7 @@ pub use status::{Mode, PathStatus, PeerStatus, Status, Underlay};
 
 /// Changes come in groups: wait this long for the rest of one.
 const DEBOUNCE: Duration = Duration::from_millis(20);
+const DEBOUNCE_LAST: Duration = Duration::from_millis(250);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 
@@ -197,9 +198,9 @@ impl Overlay {
                 heard = listener.wait(&self.watched) => heard.map_err(OverlayError::Wait)?,
                 () = tokio::time::sleep(pause) => continue,
             }
-            // At most a third of one CPU, however much happens.
+            // However much happens, half of one CPU is enough.
             let last = Duration::from_millis(self.status.borrow().last_pass_ms);
-            tokio::time::sleep(DEBOUNCE.max(last * 2)).await;
+            tokio::time::sleep(last.clamp(DEBOUNCE, DEBOUNCE_LAST)).await;
         }
     }
 

@@ -211,3 +211,118 @@ fn v6(address: IpAddr) -> Option<Ipv6Addr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corten_netlink::Cidr;
+
+    const BOTH: Families = Families { v4: true, v6: true };
+
+    fn link(index: u32, name: &str) -> Link {
+        Link { index, name: name.into(), mtu: 1500, up: true, ..Link::default() }
+    }
+
+    /// An address as the kernel would report it.
+    fn address(index: u32, cidr: &str, flags: i32) -> Address {
+        let cidr: Cidr = cidr.parse().unwrap();
+        let family = if cidr.is_ipv4() { 2 } else { 10 };
+        let scope = if cidr.to_string().starts_with("fe80") { 253 } else { 0 };
+        let mut body = vec![family, cidr.prefix(), 0, scope];
+        body.extend(index.to_ne_bytes());
+        let bytes = corten_netlink::message::address_bytes(cidr.address());
+        for (kind, value) in [(2_u16, bytes.as_slice()), (8, &flags.to_ne_bytes())] {
+            body.extend((4 + value.len() as u16).to_ne_bytes());
+            body.extend(kind.to_ne_bytes());
+            body.extend(value);
+        }
+        Address::decode(&body).expect("an address")
+    }
+
+    fn default_route(link: u32, destination: &str, priority: u32) -> Route {
+        Route { link: Some(link), priority, ..Route::to(destination.parse().unwrap()) }
+    }
+
+    fn chosen(
+        options: &UplinkOptions,
+        change: impl FnOnce(&mut Survey<'_>),
+    ) -> Result<(String, PublicIps), UplinkError> {
+        let links = [link(1, "lo"), link(2, "eth0"), link(3, "eth1"), link(4, "wlan0")];
+        let addresses = [
+            address(2, "10.0.0.9/24", libc_flag::SECONDARY),
+            address(2, "10.0.0.2/24", 0),
+            address(2, "fe80::2/64", 0),
+            address(2, "2001:db8::99/64", libc_flag::SECONDARY),
+            address(2, "2001:db8::2/64", 0),
+            address(3, "192.168.0.3/24", 0),
+            address(3, "fd00::3/64", libc_flag::TENTATIVE),
+            address(4, "172.16.0.4/24", libc_flag::DEPRECATED),
+        ];
+        let routes = [
+            default_route(3, "0.0.0.0/0", 200),
+            default_route(2, "0.0.0.0/0", 100),
+            default_route(3, "::/0", 1024),
+        ];
+        let mut survey =
+            Survey { links: &links, addresses: &addresses, routes: &routes, reaching: None, former: None };
+        change(&mut survey);
+        choose(options, BOTH, &survey).map(|uplink| (uplink.name, uplink.addresses))
+    }
+
+    /// IFA_F_*; the first means "temporary" for IPv6.
+    mod libc_flag {
+        pub const SECONDARY: i32 = 0x01;
+        pub const DEPRECATED: i32 = 0x20;
+        pub const TENTATIVE: i32 = 0x40;
+    }
+
+    fn ips(v4: &str, v6: &str) -> PublicIps {
+        Dual { v4: v4.parse().ok(), v6: v6.parse().ok() }
+    }
+
+    #[test]
+    fn the_options_decide_in_flannels_order() {
+        let by = |iface: &[&str], regex: &[&str]| UplinkOptions {
+            iface: iface.iter().map(ToString::to_string).collect(),
+            iface_regex: regex.iter().map(|r| r.parse().unwrap()).collect(),
+            ..UplinkOptions::default()
+        };
+        for (options, name, addresses) in [
+            (by(&[], &[]), "eth0", ips("10.0.0.2", "2001:db8::2")),
+            (by(&["eth0"], &[]), "eth0", ips("10.0.0.2", "2001:db8::2")),
+            (by(&["10.0.0.9"], &[]), "eth0", ips("10.0.0.9", "2001:db8::2")),
+            (by(&["eth9", "eth1", "eth0"], &["^wlan"]), "eth1", ips("192.168.0.3", "")),
+            (by(&["eth9"], &["^wlan"]), "wlan0", ips("172.16.0.4", "")),
+            (by(&[], &["^192\\.168\\.", "^eth0$"]), "eth1", ips("192.168.0.3", "")),
+            (by(&[], &["nothing", "th1$"]), "eth1", ips("192.168.0.3", "")),
+        ] {
+            assert_eq!(chosen(&options, |_| {}), Ok((name.to_owned(), addresses)), "{options:?}");
+        }
+        let missing = chosen(&by(&["eth9"], &["^ppp"]), |_| {}).expect_err("none");
+        assert!(
+            missing.to_string().contains("eth9 or ^ppp") && missing.to_string().contains("wlan0"),
+            "{missing}"
+        );
+    }
+
+    #[test]
+    fn what_can_be_reached_and_the_default_route_decide_and_a_flap_does_not() {
+        let target = "192.168.0.77".parse().unwrap();
+        let reach = UplinkOptions { iface_can_reach: Some(target), ..UplinkOptions::default() };
+        let name = |outcome: Result<(String, PublicIps), UplinkError>| outcome.map(|(name, _)| name);
+        assert_eq!(name(chosen(&reach, |s| s.reaching = Some(3))), Ok("eth1".into()));
+        assert_eq!(name(chosen(&reach, |_| {})), Err(UplinkError::Unreachable(target)));
+        assert_eq!(name(chosen(&reach, |s| s.former = Some(2))), Ok("eth0".into()));
+        let default = UplinkOptions::default();
+        assert_eq!(name(chosen(&default, |s| s.routes = &[])), Err(UplinkError::NoDefaultRoute));
+        let flapping = chosen(&default, |s| (s.routes, s.former) = (&[], Some(3)));
+        assert_eq!(name(flapping), Ok("eth1".into()));
+    }
+
+    #[test]
+    fn a_told_address_of_the_link_is_also_the_tunnels() {
+        let options =
+            UplinkOptions { public_ips: ips("10.0.0.9", "2001:db8:9::9"), ..UplinkOptions::default() };
+        assert_eq!(chosen(&options, |_| {}), Ok(("eth0".into(), ips("10.0.0.9", "2001:db8::2"))));
+    }
+}

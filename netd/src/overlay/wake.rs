@@ -121,3 +121,71 @@ async fn hear(socket: &mut AsyncFd<Notifications>, watched: &Watched) -> io::Res
     }
     Ok(events.iter().any(|event| concerns(watched, event)))
 }
+
+#[cfg(test)]
+mod tests {
+    use corten_netlink::Message;
+    use corten_netlink::message::HEADER_LEN;
+    use corten_netlink::route::{Mac, encode};
+
+    use super::*;
+
+    fn event(kind: u16, message: Message) -> Event {
+        Event::Changed { kind, sender: 0, body: message.sealed(1, false)[HEADER_LEN..].to_vec() }
+    }
+
+    #[test]
+    fn only_what_may_need_mending_wakes() {
+        let watched = Watched {
+            own_ports: vec![77],
+            links: [2, 7].into(),
+            names: ["flannel.1".into(), "eth0".into()].into(),
+            tunnels: [7].into(),
+            networks: vec!["10.244.0.0/16".parse().unwrap()],
+        };
+        let mac = Mac([2; 6]);
+        let route = |text: &str, link| {
+            let route = Route { link: Some(link), ..Route::to(text.parse().unwrap()) };
+            event(libc::RTM_DELROUTE, encode::delete_route(&route))
+        };
+        let neighbour =
+            |link| event(libc::RTM_NEWNEIGH, encode::put_neighbour(link, [10, 244, 2, 0].into(), mac));
+        let gone = |link| event(libc::RTM_DELNEIGH, encode::delete_neighbour(link, [10, 244, 2, 0].into()));
+        let unresolved = event(libc::RTM_NEWNEIGH, encode::delete_neighbour(7, [10, 244, 2, 9].into()));
+        let link = |name| event(libc::RTM_NEWLINK, encode::create_bridge(name, 0));
+        for (event, wakes) in [
+            (Event::Lost, true),
+            (link("flannel.1"), true),
+            (link("veth1234"), false),
+            (route("10.244.2.0/24", 9), true),
+            (route("10.9.0.0/24", 2), true),
+            (route("0.0.0.0/0", 9), true),
+            (route("192.0.2.0/24", 9), false),
+            (neighbour(7), true),
+            (neighbour(2), false),
+            (gone(7), true),
+            (gone(2), false),
+            (unresolved, false),
+            (event(libc::RTM_NEWADDR, encode::add_address(9, "192.0.2.1/32".parse().unwrap())), true),
+        ] {
+            assert_eq!(concerns(&watched, &event), wakes, "{event:?}");
+        }
+        let Event::Changed { kind, body, .. } = route("10.244.2.0/24", 9) else { panic!("a change") };
+        assert!(!concerns(&watched, &Event::Changed { kind, sender: 77, body }), "our own");
+    }
+
+    #[test]
+    fn of_nf_tables_only_our_table_wakes() {
+        let watched = Watched::default();
+        for (name, wakes) in [(masquerade::TABLE_NAME, true), ("corten-services", false), ("filter", false)] {
+            // NFT_MSG_DELTABLE; the body of a notification is that of a request.
+            let mut body = vec![1, 0, 0, 0];
+            body.extend((name.len() as u16 + 5).to_ne_bytes());
+            body.extend(1_u16.to_ne_bytes());
+            body.extend(name.as_bytes());
+            body.push(0);
+            let event = Event::Changed { kind: 0x0a02, sender: 0, body };
+            assert_eq!(concerns(&watched, &event), wakes, "{name}");
+        }
+    }
+}

@@ -63,7 +63,7 @@ fn direct_routing_uses_the_tunnel_only_behind_a_router() {
 #[test]
 fn host_gw_says_which_node_is_not_on_the_same_layer_2() {
     let switch = Switch::new();
-    let hosts = vec![switch.node(1), switch.node_with(2, "10.8.0.2/24", "fd08::2/64")];
+    let hosts = [switch.node(1), switch.node_with(2, "10.8.0.2/24", "fd08::2/64")];
     hosts[0].sh("ip route add default via 10.9.0.254; ip -6 route add default via fd09::fe");
     let daemons: Vec<_> = hosts.iter().map(|host| host.open(config(HOST_GW_DUAL)).expect("opened")).collect();
     let nodes: Vec<_> = hosts.iter().zip(&daemons).map(|(h, d)| h.as_node(&d.underlay.borrow())).collect();

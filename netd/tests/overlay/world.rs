@@ -293,7 +293,7 @@ pub fn config(net_conf: &str) -> Config {
     config.uplink.iface = vec!["eth0".into()];
     config.ip_masq = true;
     // Healing is to come from notifications, not from the clock.
-    config.resync = Duration::from_secs(3600);
+    config.resync = Duration::from_hours(1);
     config
 }
 

@@ -62,7 +62,7 @@ impl FromStr for Mac {
 }
 
 /// A link as the kernel reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     pub index: u32,
     pub name: String,
