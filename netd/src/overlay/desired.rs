@@ -154,7 +154,7 @@ pub fn plan(
     let Some(own) = family.pod_cidr(local) else { return Ok(None) };
     let tunnel = match ground.backend {
         BackendConf::HostGw => {
-            refuse_translation(family, ground, local)?;
+            refuse_translation(family, ground)?;
             None
         }
         BackendConf::Vxlan(conf) => Some(tunnel(family, ground, conf, own)?),
@@ -179,8 +179,13 @@ pub fn plan(
     }))
 }
 
-fn refuse_translation(family: Family, ground: &Ground<'_>, local: &Node) -> Result<(), OverlayError> {
-    match family.public_ip(local) {
+/// By what this node is to tell, not by what the source knows yet: an address may just have changed.
+fn refuse_translation(family: Family, ground: &Ground<'_>) -> Result<(), OverlayError> {
+    let told = match family {
+        Family::V4 => ground.uplink.public_ips.v4.map(IpAddr::V4),
+        Family::V6 => ground.uplink.public_ips.v6.map(IpAddr::V6),
+    };
+    match told {
         Some(public) if public != ground.local_ip => Err(OverlayError::Translated {
             public,
             uplink: ground.uplink.name.clone(),
@@ -392,10 +397,13 @@ pub(super) mod tests {
 
     #[test]
     fn host_gw_wants_the_uplinks_own_address() {
-        let told = at(1, "192.0.2.1", Backend::HostGw);
-        let error = planned(&BackendConf::HostGw, &uplink(), &told, &[]).expect_err("translated");
+        let mut told = uplink();
+        told.public_ips.v4 = Some([192, 0, 2, 1].into());
+        let local = |backend| node(1, backend);
+        let error =
+            planned(&BackendConf::HostGw, &told, &local(Backend::HostGw), &[]).expect_err("translated");
         assert!(matches!(error, OverlayError::Translated { .. }) && error.is_final());
-        planned(&BackendConf::Vxlan(VxlanConf::default()), &uplink(), &at(1, "192.0.2.1", vxlan(1)), &[])
+        planned(&BackendConf::Vxlan(VxlanConf::default()), &told, &local(vxlan(1)), &[])
             .expect("vxlan passes NAT");
     }
 }

@@ -182,6 +182,29 @@ fn a_new_address_of_the_uplink_moves_the_tunnel_in_place_and_is_told() {
 }
 
 #[test]
+fn host_gw_takes_a_new_address_before_the_source_knows_it() {
+    let cluster = Cluster::new(2, &config(HOST_GW_DUAL));
+    let [a, b] = &cluster.hosts[..] else { panic!("two nodes") };
+    let mut underlay = cluster.daemons[0].underlay.clone();
+    underlay.mark_unchanged();
+    a.sh("ip addr add 10.9.0.77/24 dev eth0; ip addr del 10.9.0.1/24 dev eth0
+          ip addr replace 10.9.0.77/24 dev eth0; ip route flush proto 67");
+    wait(HEALED, "told, and routed again", || {
+        let public = underlay.borrow().announcement.public_ips.v4;
+        let routes = a.sh("ip route show proto 67");
+        if public == Some([10, 9, 0, 77].into()) && routes.contains("10.244.2.0/24 via 10.9.0.2") {
+            Ok(())
+        } else {
+            Err(format!("{public:?} {routes} {:?}", cluster.daemons[0].status.borrow().problems()))
+        }
+    });
+    let node = a.as_node(&underlay.borrow());
+    cluster.daemons[1].change(|snapshot| snapshot.peers = vec![node]);
+    assert_reaches(b, a, true);
+    assert_reaches(a, b, true);
+}
+
+#[test]
 fn the_mtu_follows_the_uplink() {
     let cluster = Cluster::new(1, &config(VXLAN_DUAL));
     let a = &cluster.hosts[0];
