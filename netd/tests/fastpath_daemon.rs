@@ -127,6 +127,36 @@ fn rules_of_others_switch_it_while_a_flow_goes_on() {
 }
 
 #[test]
+fn switched_off_a_flow_survives_kube_proxys_drop_of_what_conntrack_finds_invalid() {
+    let stage = Stage::new();
+    let [mut a, mut b] = two_nodes(&stage, Overlay::Daemon);
+    let (client, far) = (a.pod(&stage), b.pod(&stage));
+    let _server = EchoServer::start(&far.netns, 2);
+    // As kube-proxy writes it.
+    a.netns.sh("nft add table ip filter
+         nft add chain ip filter KUBE-FORWARD
+         nft add rule ip filter KUBE-FORWARD ct state invalid counter drop
+         nft 'add chain ip filter FORWARD { type filter hook forward priority filter; }'
+         nft add rule ip filter FORWARD jump KUBE-FORWARD");
+    let daemons = [Daemon::start(&stage, &a, &["--fastpath", "off"]), Daemon::start(&stage, &b, &[])];
+    daemons[0].wait("off", |fastpath| fastpath["on"] == false);
+    settle(&client.netns, far.v4);
+    // conntrack sees it begin, then nothing of it for a while.
+    let flow = Bulk::start(&client.netns, (far.v4, PORT).into());
+    flow.progresses();
+    let [off, _far] = daemons;
+    drop(off);
+    let on = Daemon::start(&stage, &a, &[]);
+    on.wait("on, beside kube-proxy", has_endpoints(2));
+    (0..5).for_each(|_| flow.progresses());
+    drop(on);
+    let off = Daemon::start(&stage, &a, &["--fastpath", "off"]);
+    off.wait("off", |fastpath| fastpath["on"] == false);
+    flow.progresses();
+    flow.end();
+}
+
+#[test]
 fn drops_tells_who_lied_and_metrics_count() {
     let stage = Stage::new();
     let [mut a, _b] = two_nodes(&stage, Overlay::Daemon);

@@ -1,4 +1,4 @@
-//! Connection tracking: which flows are translated; find UDP flows, and forget those that should be judged afresh.
+//! Connection tracking: which flows are translated; find flows, and forget those that should be judged afresh.
 //!
 //! The kernel applies NAT rules to the first packet of a flow only; a client that keeps sending from one port would
 //! go on reaching nobody, or somebody who is gone, until its entry times out.
@@ -39,7 +39,7 @@ pub struct Tuple {
     pub destination: SocketAddr,
 }
 
-/// A UDP flow. Without translation the reply is the original turned round.
+/// A TCP or UDP flow. Without translation the reply is the original turned round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
     pub original: Tuple,
@@ -75,16 +75,33 @@ pub fn translated(socket: &mut Socket, ipv4: bool) -> Result<Vec<Origin>, Netlin
 ///
 /// `socket`: of [`crate::Protocol::Netfilter`].
 pub fn udp_flows(socket: &mut Socket, ipv4: bool) -> Result<Vec<Flow>, NetlinkError> {
+    flows(socket, ipv4, libc::IPPROTO_UDP)
+}
+
+/// As [`udp_flows`], of TCP.
+pub fn tcp_flows(socket: &mut Socket, ipv4: bool) -> Result<Vec<Flow>, NetlinkError> {
+    flows(socket, ipv4, libc::IPPROTO_TCP)
+}
+
+fn flows(socket: &mut Socket, ipv4: bool, protocol: i32) -> Result<Vec<Flow>, NetlinkError> {
     let unknown = |e: &NetlinkError| e.is(Errno::EINVAL) || e.is(Errno::EOPNOTSUPP);
-    let entries = match socket.dump(&list_udp(ipv4)) {
+    let entries = match socket.dump(&list_of(ipv4, protocol)) {
         // Linux before 5.8 does not filter.
         Err(e) if unknown(&e) => socket.dump(&list(ipv4)),
         other => other,
     };
     match entries {
-        Ok(entries) => Ok(entries.iter().filter_map(|entry| Flow::decode(&entry.body)).collect()),
+        Ok(entries) => Ok(entries.iter().filter_map(|entry| Flow::decode(&entry.body, protocol)).collect()),
         Err(e) if unknown(&e) => Ok(Vec::new()),
         Err(e) => Err(e),
+    }
+}
+
+impl Flow {
+    /// The reply is the original turned round.
+    pub fn is_translated(&self) -> bool {
+        let Tuple { source, destination } = self.original;
+        self.reply != Tuple { source: destination, destination: source }
     }
 }
 
@@ -121,19 +138,17 @@ fn list(ipv4: bool) -> Message {
     Message::new("list conntrack entries", kind(IPCTNL_MSG_CT_GET), libc::NLM_F_DUMP, &generic(ipv4))
 }
 
-fn list_udp(ipv4: bool) -> Message {
+fn list_of(ipv4: bool, protocol: i32) -> Message {
     list(ipv4)
-        .nest(CTA_TUPLE_ORIG, |m| {
-            m.nest(CTA_TUPLE_PROTO, |m| m.attribute(CTA_PROTO_NUM, &[libc::IPPROTO_UDP as u8]))
-        })
+        .nest(CTA_TUPLE_ORIG, |m| m.nest(CTA_TUPLE_PROTO, |m| m.attribute(CTA_PROTO_NUM, &[protocol as u8])))
         .nest(CTA_FILTER, |m| m.u32(CTA_FILTER_ORIG_FLAGS, FILTER_PROTOCOL).u32(CTA_FILTER_REPLY_FLAGS, 0))
 }
 
 impl Tuple {
-    /// `None`: not UDP.
-    fn decode(tuple: &Attributes<'_>) -> Option<Self> {
+    /// `None`: of another protocol.
+    fn decode(tuple: &Attributes<'_>, wanted: i32) -> Option<Self> {
         let protocol = tuple.nested(CTA_TUPLE_PROTO)?;
-        if i32::from(protocol.u8(CTA_PROTO_NUM)?) != libc::IPPROTO_UDP {
+        if i32::from(protocol.u8(CTA_PROTO_NUM)?) != wanted {
             return None;
         }
         let ip = tuple.nested(CTA_TUPLE_IP)?;
@@ -163,13 +178,13 @@ impl Origin {
 }
 
 impl Flow {
-    /// `None`: not UDP.
-    fn decode(body: &[u8]) -> Option<Self> {
+    /// `None`: of another protocol.
+    fn decode(body: &[u8], protocol: i32) -> Option<Self> {
         let entry = Attributes::after(body, GENERIC_LEN)?;
         let part = |part| Some((part, entry.get(part)?.to_vec()));
         Some(Self {
-            original: Tuple::decode(&entry.nested(CTA_TUPLE_ORIG)?)?,
-            reply: Tuple::decode(&entry.nested(CTA_TUPLE_REPLY)?)?,
+            original: Tuple::decode(&entry.nested(CTA_TUPLE_ORIG)?, protocol)?,
+            reply: Tuple::decode(&entry.nested(CTA_TUPLE_REPLY)?, protocol)?,
             name: [CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID].into_iter().filter_map(part).collect(),
         })
     }
@@ -212,14 +227,17 @@ mod tests {
     #[test]
     fn udp_flows_of_both_families_are_read_and_named_for_deletion() {
         for (from, to) in [("10.0.0.1:4000", "10.96.0.10:53"), ("[fd00::1]:4000", "[fd00::a]:53")] {
-            let flow = Flow::decode(&entry(libc::IPPROTO_UDP, from, to)).expect("a flow");
+            let flow = Flow::decode(&entry(libc::IPPROTO_UDP, from, to), libc::IPPROTO_UDP).expect("a flow");
             assert_eq!(flow.original.source.to_string(), from);
             assert_eq!(flow.original.destination.to_string(), to);
             assert_eq!(flow.reply.source, flow.original.destination);
             let request = flow.deletion();
             let attributes = request.attributes(GENERIC_LEN);
             assert_eq!(attributes.be32(CTA_ID), Some(77));
-            assert_eq!(Tuple::decode(&attributes.nested(CTA_TUPLE_ORIG).unwrap()), Some(flow.original));
+            assert_eq!(
+                Tuple::decode(&attributes.nested(CTA_TUPLE_ORIG).unwrap(), libc::IPPROTO_UDP),
+                Some(flow.original)
+            );
         }
     }
 
@@ -245,9 +263,11 @@ mod tests {
 
     #[test]
     fn what_is_not_udp_or_short_is_skipped() {
-        assert!(Flow::decode(&entry(libc::IPPROTO_TCP, "10.0.0.1:1", "10.0.0.2:53")).is_none());
+        assert!(
+            Flow::decode(&entry(libc::IPPROTO_TCP, "10.0.0.1:1", "10.0.0.2:53"), libc::IPPROTO_UDP).is_none()
+        );
         for length in 0..8 {
-            assert!(Flow::decode(&vec![0; length]).is_none());
+            assert!(Flow::decode(&vec![0; length], libc::IPPROTO_UDP).is_none());
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Makes the changes of a plan, and reads what is.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use corten_ebpf::datapath::{Config, Datapath, DatapathError, Hook, SlowEnd, state};
-use corten_netlink::{NetlinkError, Socket, conntrack};
+use corten_netlink::{Cidr, NetlinkError, Socket, conntrack};
 
 use super::plan::Change;
 use super::tables::Tables;
@@ -67,6 +68,21 @@ pub fn apply(
         }
     }
     errors
+}
+
+/// What conntrack remembers of TCP between pods, from before the fast path took it, is wrong by now: it would find the
+/// packets that come back to it invalid, which kube-proxy has rules to drop. Without an entry a flow is taken up where
+/// it is (net.netfilter.nf_conntrack_tcp_loose).
+pub fn forget(netfilter: &mut Socket, networks: &[Cidr]) -> Result<(), NetlinkError> {
+    let is_pod = |end: SocketAddr| networks.iter().any(|network| network.contains(end.ip()));
+    for ipv4 in [true, false] {
+        let mut flows = conntrack::tcp_flows(netfilter, ipv4)?;
+        flows.retain(|flow| {
+            is_pod(flow.original.source) && is_pod(flow.original.destination) && !flow.is_translated()
+        });
+        conntrack::delete(netfilter, &flows)?;
+    }
+    Ok(())
 }
 
 /// Before they are switched on, the programs record what starts while conntrack is read.

@@ -13,7 +13,7 @@ use ipnetwork::IpNetwork;
 use super::endpoints::{self, Resolved};
 use super::foreign::{self, Finding, Surroundings};
 use super::nodes::{self, Here, Nodes};
-use super::plan;
+use super::plan::{self, Change};
 use super::probe::{self, Decision, Obstacle};
 use super::status::{self, Counters, EndpointStatus, Status};
 use super::{apply, discovery, legacy, tables};
@@ -150,7 +150,7 @@ impl Fastpath {
 
     fn one_pass(&mut self, input: &Input) -> Result<Status, FastpathError> {
         if self.options.wish == Wish::Off {
-            self.take_down()?;
+            self.take_down(&input.networks)?;
             return Ok(Status::off(probe::decide(Wish::Off, &[], &Ok(Vec::new()))));
         }
         let seen = self.look(input)?;
@@ -164,7 +164,7 @@ impl Fastpath {
             decision = probe::decide(self.options.wish, &obstacles, &findings);
         }
         if !decision.on {
-            self.take_down()?;
+            self.take_down(&input.networks)?;
             return match self.options.wish {
                 Wish::On => Err(FastpathError::Refused { why: decision.why }),
                 _ => Ok(Status::off(decision)),
@@ -230,11 +230,22 @@ impl Fastpath {
         }
     }
 
-    fn take_down(&mut self) -> Result<(), DatapathError> {
+    fn take_down(&mut self, cluster: &PodCidrs) -> Result<(), FastpathError> {
+        if !self.options.directory.exists() {
+            return Ok(());
+        }
         if let Some(mut datapath) = self.datapath.take() {
             datapath.set_state(state::OFF)?;
         }
-        Datapath::remove(&self.options.directory)
+        Datapath::remove(&self.options.directory)?;
+        self.forget(cluster)
+    }
+
+    fn forget(&mut self, cluster: &PodCidrs) -> Result<(), FastpathError> {
+        match &mut self.netfilter {
+            Some(netfilter) => Ok(apply::forget(netfilter, &cidrs(cluster))?),
+            None => Ok(()),
+        }
     }
 
     fn nodes(&mut self, input: &Input, seen: &Seen) -> Result<Nodes, NetlinkError> {
@@ -260,12 +271,28 @@ impl Fastpath {
         let datapath = self.datapath.as_mut().expect("loaded when the decision is on");
         let uplinks = BTreeSet::from([input.uplink]);
         let desired = tables::desired(&input.local, input.backend, &uplinks, &seen.pods, nodes);
-        let changes = plan::diff(&desired, &apply::actual(datapath)?);
-        let errors = apply::apply(datapath, self.netfilter.as_mut(), &desired.config, &changes);
+        let actual = apply::actual(datapath)?;
+        let changes = plan::diff(&desired, &actual);
+        let mut errors = apply::apply(datapath, self.netfilter.as_mut(), &desired.config, &changes);
         let how = match datapath.how() {
             How::Tcx => "tcx",
             How::Clsact => "clsact",
         };
+        let falls_back = |change: &Change| match change {
+            Change::RemoveEndpoint(ip) => {
+                actual.endpoints.get(ip).is_some_and(|old| self.names.contains_key(&old.ifindex))
+            }
+            Change::RemoveNode(cidr) => nodes
+                .unserved
+                .iter()
+                .any(|node| node.pod_cidr.ip() == cidr.ip && node.pod_cidr.prefix() == cidr.len),
+            _ => false,
+        };
+        if changes.iter().any(falls_back)
+            && let Err(error) = self.forget(&input.networks)
+        {
+            errors.push(error.to_string());
+        }
         let name = |veth| self.names.get(&veth).cloned().unwrap_or_else(|| veth.to_string());
         let pods = seen.pods.left_out.iter().map(Into::into);
         Ok(Status {
