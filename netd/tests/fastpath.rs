@@ -310,3 +310,58 @@ fn where_it_cannot_be_auto_is_off_and_on_is_refused() {
         }
     }
 }
+
+/// A pod by the usual chain of plugins, with a host port.
+fn chained_pod(stage: &Stage, node: &Node, plugins: &std::path::Path, id: &str) -> common::Netns {
+    use serde_json::{Value, json};
+    let pod = stage.netns(id);
+    let chain = [
+        json!({
+            "type": "bridge", "bridge": "cni0", "isGateway": true, "isDefaultGateway": true,
+            "ipam": {"type": "host-local", "dataDir": stage.path("ipam"), "ranges": [[{"subnet": "10.244.1.0/24"}]]}
+        }),
+        json!({
+            "type": "portmap", "capabilities": {"portMappings": true},
+            "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
+        }),
+        json!({"type": "firewall"}),
+    ];
+    let mut previous: Option<Value> = None;
+    for mut config in chain {
+        config["cniVersion"] = "0.4.0".into();
+        config["name"] = "pods".into();
+        if let Some(result) = previous.take() {
+            config["prevResult"] = result;
+        }
+        let result = common::cni(plugins, &node.netns, "ADD", id, &pod, &config);
+        previous = Some(serde_json::from_str(&result).expect("a result"));
+    }
+    pod
+}
+
+fn the_usual_chain_of_plugins_leaves_it_on(stage: &Stage, plugins: &std::path::Path) {
+    let [mut a, _b] = two_nodes(stage, Overlay::Vxlan);
+    chained_pod(stage, &a, plugins, "web");
+    let rules = a.netns.sh("nft list ruleset");
+    assert!(rules.contains("8080"), "{rules}");
+    a.pass();
+    let status = a.fastpath.status();
+    assert!(status.on, "{status}\n{rules}");
+    assert_eq!(status.endpoints.len(), 1, "{status}");
+}
+
+#[test]
+fn our_chain_of_plugins_leaves_it_on() {
+    let stage = Stage::new();
+    if let Some(plugins) = common::our_plugins(&stage) {
+        the_usual_chain_of_plugins_leaves_it_on(&stage, &plugins);
+    }
+}
+
+#[test]
+fn the_go_chain_of_plugins_leaves_it_on() {
+    let stage = Stage::new();
+    if let Some(plugins) = common::go_plugins() {
+        the_usual_chain_of_plugins_leaves_it_on(&stage, &plugins);
+    }
+}

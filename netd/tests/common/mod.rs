@@ -191,7 +191,7 @@ pub fn our_plugins(stage: &Stage) -> Option<PathBuf> {
     };
     let directory = stage.path("plugins");
     std::fs::create_dir_all(&directory).expect("a directory");
-    for name in ["bridge", "host-local", "loopback"] {
+    for name in ["bridge", "host-local", "loopback", "portmap", "firewall"] {
         let _ = std::os::unix::fs::symlink(&program, directory.join(name));
     }
     Some(directory)
