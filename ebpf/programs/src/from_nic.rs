@@ -5,15 +5,12 @@ use corten_ebpf_layout::datapath::{Config, Endpoint, Hook, Reason, mode, state};
 
 use crate::decap;
 use crate::encap::{Outer, Tunnel, Vxlan};
-use crate::family::{CE, Family, Ipv6, V4, V6, words};
+use crate::family::{CE, Family, V4, V6, words};
 use crate::flow::{Flow, Headers};
 use crate::maps::{CONFIG, endpoint, is_live, node};
 use crate::packet::{ETHERNET, Ethernet, Frame, NEXT, Packet, TO_US, UDP};
 use crate::slow;
 use crate::tell::{Fast, end};
-
-/// Up to the transport header of a packet in a tunnel, in IPv6.
-const HEADERS: u32 = (ETHERNET + size_of::<Tunnelled<Ipv6>>()) as u32;
 
 /// A packet in vxlan, behind the frame's Ethernet header. The last follow 14 bytes.
 #[repr(C, packed(2))]
@@ -37,7 +34,6 @@ fn decide(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
     if config.state != state::ON {
         return Err(Reason::Off);
     }
-    packet.linear(HEADERS)?;
     let ethernet: Ethernet = packet.header(0)?;
     match ethernet.kind {
         _ if packet.in_vlan() => Err(Reason::NotIp),
@@ -51,6 +47,7 @@ fn decide(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
 /// Most of what a NIC receives is for the node itself: found out by two comparisons.
 #[inline(always)]
 fn received<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
+    packet.linear(ETHERNET + size_of::<Headers<F::Header>>())?;
     let ip: F::Header = packet.header(ETHERNET)?;
     let destination = F::destination(&ip);
     if F::protocol(&ip) == UDP && F::same(&destination, &F::public_ip(config)) {
@@ -71,6 +68,7 @@ fn received<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason>
 /// Out of vxlan from a node that we know.
 #[inline(always)]
 fn tunnelled<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
+    packet.linear(ETHERNET + size_of::<Tunnelled<F::Header>>())?;
     let Some(Tunnelled { outer, ethernet, inner }) = packet.read::<Tunnelled<F::Header>>(ETHERNET) else {
         return short::<F>(packet, config);
     };

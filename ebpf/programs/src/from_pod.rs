@@ -8,15 +8,15 @@ use aya_ebpf::{
 use corten_ebpf_layout::datapath::{Config, Endpoint, Hook, Node, Reason, Source, mode, state};
 
 use crate::encap::{self, Tunnel};
-use crate::family::{Family as _, Ipv6, V4, V6, words};
-use crate::flow::{Flow, is_translated};
+use crate::family::{Family as _, V4, V6, words};
+use crate::flow::{Flow, Headers, is_translated};
 use crate::maps::{CONFIG, endpoint, is_live, node};
 use crate::packet::{ETHERNET, Ethernet, Frame, Mac, NEXT, Packet, TCP, Transport, mac};
 use crate::slow;
 use crate::tell::{Fast, end};
 
-/// Up to a TCP header's end, in IPv6.
-const HEADERS: u32 = (ETHERNET + size_of::<Ipv6>() + 20) as u32;
+/// Without options.
+const TCP_HEADER: usize = 20;
 
 #[classifier]
 pub fn from_pod(context: TcContext) -> i32 {
@@ -31,7 +31,6 @@ fn decide(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
     if config.state == state::OFF {
         return Err(Reason::Off);
     }
-    packet.linear(HEADERS)?;
     let ethernet: Ethernet = packet.header(0)?;
     match ethernet.kind {
         _ if packet.in_vlan() => Err(Reason::NotIp),
@@ -46,6 +45,7 @@ fn sent<F: Tunnel>(packet: &Packet, config: &Config, ethernet: Ethernet) -> Resu
     if ethernet.destination[0].to_ne_bytes()[0] & 1 != 0 {
         return Err(Reason::Multicast);
     }
+    packet.linear(ETHERNET + size_of::<Headers<F::Header>>())?;
     let flow = Flow::read::<F>(packet, ETHERNET)?;
     let me = endpoint(&flow.source::<F>()).ok_or(Reason::SpoofedPod)?;
     if me.ifindex != packet.ifindex() || mac(&me.mac) != ethernet.source {
@@ -72,6 +72,7 @@ fn sent<F: Tunnel>(packet: &Packet, config: &Config, ethernet: Ethernet) -> Resu
     if is_translated(protocol) {
         let mut flags = 0;
         if protocol == TCP {
+            packet.linear(ETHERNET + size_of::<F::Header>() + TCP_HEADER)?;
             flags = packet.header::<u8>(ETHERNET + size_of::<F::Header>() + slow::TCP_FLAGS)?;
         }
         slow::record(&flow.source_end::<F>(), flags);
@@ -161,6 +162,7 @@ fn longest<F: Tunnel>(packet: &Packet, flow: &Flow<F::Header>) -> Result<u32, Re
     let ip = size_of::<F::Header>();
     let transport = if F::protocol(&flow.ip) == TCP {
         const DATA_OFFSET: usize = 12;
+        packet.linear(ETHERNET + ip + TCP_HEADER)?;
         u32::from(packet.header::<u8>(ETHERNET + ip + DATA_OFFSET)? >> 4) * 4
     } else {
         size_of::<Transport>() as u32

@@ -134,9 +134,10 @@ impl Packet {
     }
 
     /// Brings the first `len` bytes, or all there are, into the linear part: what is read later is there or not at all.
+    /// No more than is read: a socket's payload is not in the linear part, and bringing it there costs.
     #[inline(always)]
-    pub fn linear(&self, len: u32) -> Result<(), Reason> {
-        let len = if len < self.len() { len } else { self.len() };
+    pub fn linear(&self, len: usize) -> Result<(), Reason> {
+        let len = if (len as u32) < self.len() { len as u32 } else { self.len() };
         // SAFETY: the context of the running program.
         unsafe {
             let start = (&raw const (*self.skb).data).read_volatile();
