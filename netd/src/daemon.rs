@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use ipnetwork::IpNetwork;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -20,8 +21,11 @@ use crate::fastpath;
 use crate::http::{Answers, Server};
 use crate::metrics::Metrics;
 use crate::net_conf::NetConf;
-use crate::options::{Options, SourceOptions, node_name};
+use crate::options::{Fastpath as Wish, Options, ServicesOptions, SourceOptions, node_name};
 use crate::overlay::{self, Overlay, Underlay};
+use crate::services::model::Place;
+use crate::services::nft::Settings;
+use crate::services::{self, Services};
 use crate::source::etcd::EtcdSource;
 use crate::source::file::FileSource;
 use crate::source::kube::{self, Keys, KubeSource, Whoami};
@@ -32,6 +36,7 @@ use crate::{conflist, kube_access, notify, subnet_env};
 
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LAST: Duration = Duration::from_secs(5);
+const SERVICES_RESYNC: Duration = Duration::from_secs(30);
 
 /// Runs until `stop`, or until this node has lost its place.
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()> {
@@ -90,10 +95,12 @@ async fn network(options: &Options, board: &Arc<Board>) -> Result<()> {
     let overlay = patience("opening the overlay").retry(open, overlay::OverlayError::is_final).await?;
     let mut underlay = overlay.underlay();
     let announcement = underlay.borrow_and_update().announcement.clone();
-    patience("acquiring this node's pod CIDR").source(|| source.acquire(&announcement)).await?;
+    let local = patience("acquiring this node's pod CIDR").source(|| source.acquire(&announcement)).await?;
     let nodes = patience("reading the list of nodes").source(|| source.watch()).await?;
     let fastpath = fastpath::Service::new(fastpath_options(options)).context("open the fast path")?;
+    let services = open_services(options, &conf, &local.name).await?;
     board.with(|facts| {
+        facts.services = services.as_ref().map(|(services, _)| services.status());
         facts.nodes = Some(nodes.clone());
         facts.fastpath = Some(fastpath.clone());
         facts.overlay = Some(overlay.status());
@@ -107,6 +114,12 @@ async fn network(options: &Options, board: &Arc<Board>) -> Result<()> {
             fastpath.follow(conf, nodes, underlay).await?;
             // The overlay has ended and says why.
             std::future::pending().await
+        });
+    }
+    if let Some((services, objects)) = services {
+        tasks.spawn(async move {
+            services.run(objects).await?;
+            bail!("the source of Services has ended")
         });
     }
     let files = Files {
@@ -143,12 +156,7 @@ async fn open_source(options: &Options, board: &Arc<Board>) -> Result<Arc<dyn No
     match &options.source {
         SourceOptions::File { list } => {
             let conf = read_net_conf(&options.net_conf)?;
-            let host = rustix::system::uname();
-            let name = node_name(
-                options.node_name.as_deref(),
-                std::env::var_os("NODE_NAME").as_deref(),
-                &host.nodename().to_string_lossy(),
-            );
+            let name = own_name(options);
             let list = std::path::absolute(list).context("--node-list")?;
             board.with(|facts| facts.source = format!("node list {}", list.display()));
             Ok(Arc::new(FileSource::new(&list, &name, conf)))
@@ -192,6 +200,73 @@ fn fastpath_options(options: &Options) -> fastpath::Options {
         bridge: options.bridge.clone(),
         zero_checksum_v6: options.fastpath_ipv6_vxlan,
     }
+}
+
+/// `None`: they are off, and what an earlier daemon left of them is taken away.
+async fn open_services(
+    options: &Options,
+    conf: &NetConf,
+    node: &str,
+) -> Result<Option<(Services, watch::Receiver<services::source::Snapshot>)>> {
+    let pins = options.bpf_dir.join("sockets");
+    let place = || Place {
+        // etcd knows nodes by their addresses, EndpointSlices by their names.
+        node: match options.source {
+            SourceOptions::Etcd(_) => own_name(options),
+            SourceOptions::File { .. } | SourceOptions::Kube { .. } => node.to_owned(),
+        },
+        zone: None,
+    };
+    let objects = match &options.services {
+        ServicesOptions::Off => {
+            if let Err(error) = services::remove(&pins) {
+                warn!("cannot take away what an earlier daemon left: {error}");
+            }
+            return Ok(None);
+        }
+        ServicesOptions::File(path) => services::source::file::watch(path, place()),
+        ServicesOptions::Kube => {
+            services::source::kube::watch(kube_access::connect(&options.kube).await?, place())
+        }
+    };
+    let sockets = match options.fastpath {
+        Wish::Off => {
+            if let Err(error) = corten_ebpf::socket::remove(&pins) {
+                warn!("cannot take away what an earlier daemon left: {error}");
+            }
+            Err("--fastpath is off".to_owned())
+        }
+        Wish::Auto | Wish::On => options
+            .cgroup
+            .clone()
+            .map_or_else(cgroup_v2, Ok)
+            .map(|cgroup| corten_ebpf::socket::Options { pin_directory: pins, cgroup }),
+    };
+    let networks = [conf.networks.v4.map(IpNetwork::V4), conf.networks.v6.map(IpNetwork::V6)];
+    let settings = Settings { pod_networks: networks.into_iter().flatten().collect() };
+    let config = services::Config { settings, sockets, resync: SERVICES_RESYNC };
+    Ok(Some((Services::open(config)?, objects)))
+}
+
+/// Where the machine's cgroup v2 is mounted.
+fn cgroup_v2() -> Result<PathBuf, String> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts")
+        .map_err(|error| format!("/proc/self/mounts: {error}"))?;
+    let found = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_, place, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(place))
+    });
+    found.ok_or_else(|| "no cgroup v2 is mounted; mount one, or say with --cgroup where it is".to_owned())
+}
+
+/// What this node is called where nobody else says it.
+fn own_name(options: &Options) -> String {
+    node_name(
+        options.node_name.as_deref(),
+        std::env::var_os("NODE_NAME").as_deref(),
+        &rustix::system::uname().nodename().to_string_lossy(),
+    )
 }
 
 /// Tells the source when this node's address changes.
@@ -371,6 +446,7 @@ struct Facts {
     nodes: Option<watch::Receiver<Snapshot>>,
     overlay: Option<watch::Receiver<overlay::Status>>,
     fastpath: Option<fastpath::Service>,
+    services: Option<watch::Receiver<services::Status>>,
 }
 
 impl Board {
@@ -387,12 +463,14 @@ impl Board {
         let nodes = facts.nodes.as_ref().map(|nodes| NodesReport::from(&*nodes.borrow()));
         let overlay = facts.overlay.as_ref().map(|status| status.borrow().clone());
         let fastpath = facts.fastpath.as_ref().map(fastpath::Service::report);
+        let services = facts.services.as_ref().map(|status| status.borrow().clone());
         let mut problems: Vec<String> = Vec::new();
         problems.extend(nodes.iter().filter_map(|nodes| nodes.fault.clone()));
         problems.extend(
             nodes.iter().flat_map(|nodes| &nodes.left_out).map(|left| format!("{}: {}", left.node, left.why)),
         );
         problems.extend(overlay.iter().flat_map(overlay::Status::problems));
+        problems.extend(services.iter().flat_map(services::Status::problems));
         problems.extend([&facts.files, &facts.network_up].into_iter().flatten().cloned());
         let waiting = facts.waiting.clone().or_else(|| {
             let making = facts.nodes.is_some() && !facts.ready;
@@ -407,6 +485,7 @@ impl Board {
             nodes,
             overlay,
             fastpath,
+            services,
             problems,
         }
     }

@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::net_conf::{BackendConf, NetConf};
 use crate::node::{Backend, Dual, Node};
 use crate::overlay;
+use crate::services;
 use crate::source::Snapshot;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,6 +29,8 @@ pub struct Report {
     pub overlay: Option<overlay::Status>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fastpath: Option<fastpath::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub services: Option<services::Status>,
     /// Everything that is not as wished, one line each.
     pub problems: Vec<String>,
 }
@@ -151,6 +154,9 @@ impl Report {
         if let Some(fastpath) = &self.fastpath {
             out.push_str(&fastpath.to_string());
         }
+        if let Some(services) = &self.services {
+            let _ = writeln!(out, "{}", services.summary());
+        }
         if !self.problems.is_empty() {
             out.push_str("problems\n");
             for problem in &self.problems {
@@ -230,6 +236,9 @@ impl Report {
         }
         if let Some(fastpath) = &self.fastpath {
             fastpath.metrics(metrics);
+        }
+        if let Some(services) = &self.services {
+            services.metrics(metrics);
         }
         if let Some(overlay) = &self.overlay {
             metrics.counter(

@@ -529,3 +529,34 @@ fn base64(text: &str) -> String {
     child.wait().expect("base64");
     out
 }
+
+#[test]
+fn services_of_a_file_are_in_force_and_go_when_they_are_off() {
+    let Some(mut node) = node() else { return };
+    node.write(
+        "services.yaml",
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {clusterIP: 10.96.0.9, clusterIPs: [10.96.0.9], ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [10.244.2.7], conditions: {ready: true}}]
+ports: [{name: http, port: 8080, protocol: TCP}]
+",
+    );
+    let services = node.path("services.yaml").display().to_string();
+    node.start(&["--services", &services]);
+    let status = node.until_status("Services", |status| status["services"]["in_force"] == true);
+    assert_eq!(status["services"]["services"], 1, "{status}");
+    assert!(node.sh("nft list table inet corten-services").contains("10.96.0.9"));
+    assert!(node.signal(Signal::SIGTERM).success());
+    assert!(node.sh("nft list tables").contains("corten-services"), "stopping leaves them");
+    node.start(&["--services", "off"]);
+    node.ready();
+    assert!(!node.sh("nft list tables").contains("corten-services"));
+}

@@ -75,6 +75,23 @@ impl Status {
         self.sockets = counters.into_iter().map(|(counter, value)| (counter.name(), value)).collect();
     }
 
+    /// One line for people.
+    pub fn summary(&self) -> String {
+        let by = match &self.mode {
+            Mode::SocketsAndPackets => "at sockets and by nf_tables".to_owned(),
+            Mode::PacketsOnly { why } => format!("by nf_tables alone ({why})"),
+        };
+        let Self { services, frontends, endpoints, .. } = self;
+        let in_force = if self.in_force { "" } else { "; not all in force" };
+        format!("services   {services} with {frontends} frontends and {endpoints} endpoints, {by}{in_force}")
+    }
+
+    /// What is not as wished.
+    pub fn problems(&self) -> Vec<String> {
+        let all = self.source_fault.iter().chain(&self.refused).chain(&self.errors);
+        all.map(|problem| format!("Services: {problem}")).collect()
+    }
+
     pub fn metrics(&self, metrics: &mut Metrics) {
         let flag = |value: bool| f64::from(u8::from(value));
         let sockets = matches!(self.mode, Mode::SocketsAndPackets);
