@@ -11,7 +11,10 @@ use tonic::{Request, Status};
 use crate::config::chain;
 use crate::error::token_is_stale;
 use crate::proto::auth_client::AuthClient;
-use crate::proto::{AuthEnableRequest, AuthUserAddRequest, AuthUserGrantRoleRequest, AuthenticateRequest};
+use crate::proto::maintenance_client::MaintenanceClient;
+use crate::proto::{
+    AuthEnableRequest, AuthUserAddRequest, AuthUserGrantRoleRequest, AuthenticateRequest, StatusRequest,
+};
 use crate::{Config, EtcdError};
 
 /// A connection to a cluster; clones share it.
@@ -166,6 +169,15 @@ impl Client {
                 return Err(error);
             }
         }
+    }
+
+    /// The version of the member that is spoken to, such as `3.5.13`.
+    pub async fn version(&self) -> Result<String, EtcdError> {
+        let status = self.call(Kind::Read, |link| async move {
+            let mut maintenance = MaintenanceClient::new(link.channel.clone());
+            maintenance.status(link.request(StatusRequest {})).await.map(tonic::Response::into_inner)
+        });
+        Ok(status.await?.version)
     }
 
     /// Turns authentication on, with a user `root` of all rights who has this password.

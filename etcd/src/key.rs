@@ -19,6 +19,18 @@ impl KeyRange {
         Self::Prefix(prefix.into())
     }
 
+    /// The keys of a prefix behind `after`.
+    pub fn prefix_after(prefix: impl Into<Vec<u8>>, after: &[u8]) -> Self {
+        let prefix = Self::prefix(prefix);
+        let (start, end) = prefix.bounds();
+        if after < &start[..] {
+            return prefix;
+        }
+        let mut behind = after.to_vec();
+        behind.push(0);
+        Self::Span(behind, end)
+    }
+
     /// `key` and `range_end` of a request.
     pub(crate) fn bounds(&self) -> (Vec<u8>, Vec<u8>) {
         match self {

@@ -48,13 +48,15 @@ pub struct Range {
     pub limit: Option<u32>,
     /// Without values.
     pub keys_only: bool,
+    /// Only [`Page::count`].
+    pub count_only: bool,
     /// From the member that is asked, which may lag behind.
     pub serializable: bool,
 }
 
 impl Range {
     pub fn new(keys: KeyRange) -> Self {
-        Self { keys, revision: None, limit: None, keys_only: false, serializable: false }
+        Self { keys, revision: None, limit: None, keys_only: false, count_only: false, serializable: false }
     }
 
     fn message(&self) -> RangeRequest {
@@ -66,6 +68,7 @@ impl Range {
             revision: self.revision.unwrap_or(0),
             serializable: self.serializable,
             keys_only: self.keys_only,
+            count_only: self.count_only,
             ..RangeRequest::default()
         }
     }

@@ -36,6 +36,8 @@ pub struct Lease {
     pub id: LeaseId,
     /// What is left of it, in whole seconds.
     pub ttl: Duration,
+    /// Its whole time.
+    pub granted: Duration,
 }
 
 impl Client {
@@ -48,7 +50,7 @@ impl Client {
             })
             .await?;
         let id = LeaseId::of(answer.id).ok_or(EtcdError::Malformed("lease"))?;
-        Ok(Lease { id, ttl: seconds(answer.ttl) })
+        Ok(Lease { id, ttl: seconds(answer.ttl), granted: seconds(answer.ttl) })
     }
 
     /// Ends a lease: its keys are deleted.
@@ -76,7 +78,7 @@ impl Client {
             .await?;
         match answer.ok_or(EtcdError::Malformed("lease"))?.ttl {
             ..=0 => Err(EtcdError::NoLease(lease.number())),
-            ttl => Ok(Lease { id: lease, ttl: seconds(ttl) }),
+            ttl => Ok(Lease { id: lease, ttl: seconds(ttl), granted: seconds(ttl) }),
         }
     }
 
@@ -93,7 +95,7 @@ impl Client {
             .await?;
         match answer.ttl {
             ..=0 => Err(EtcdError::NoLease(lease.number())),
-            ttl => Ok(Lease { id: lease, ttl: seconds(ttl) }),
+            ttl => Ok(Lease { id: lease, ttl: seconds(ttl), granted: seconds(answer.granted_ttl) }),
         }
     }
 }
