@@ -55,6 +55,36 @@ fn pods_of_two_nodes_talk_by_host_gw() {
 }
 
 #[test]
+fn pods_of_two_nodes_talk_by_direct_routing() {
+    pods_of_two_nodes_talk(Overlay::Direct, Reason::Gateway);
+}
+
+#[test]
+fn changes_of_mtu_and_routes_are_followed() {
+    let stage = Stage::new();
+    let [mut a, _b] = two_nodes(&stage, Overlay::Vxlan);
+    a.pass();
+    let mtus = |node: &Node| node.fastpath.status().nodes.iter().map(|n| n.mtu).collect::<Vec<_>>();
+    assert_eq!(mtus(&a), [1450, 1430]);
+    a.netns.sh("ip link set eth0 mtu 1400");
+    a.pass();
+    assert_eq!(mtus(&a), [1350, 1330]);
+    a.netns.sh("ip route add 192.0.2.2/32 via 192.0.2.99");
+    a.pass();
+    assert_eq!(a.fastpath.status().nodes[0].next_hop, "192.0.2.99".parse::<IpAddr>().unwrap());
+    a.netns.sh(
+        "ip link add other type veth peer name far; ip link set other up; ip route replace 192.0.2.2/32 dev other",
+    );
+    a.pass();
+    let status = a.fastpath.status();
+    assert_eq!((status.nodes.len(), status.left_out.len()), (1, 1), "{status}");
+    assert!(status.left_out[0].why.contains("not by the uplink"), "{status}");
+    a.netns.sh("ip link del other");
+    a.pass();
+    assert_eq!(a.fastpath.status().nodes.len(), 2);
+}
+
+#[test]
 fn a_bulk_flow_survives_on_off_and_restart() {
     let stage = Stage::new();
     let [mut a, mut b] = two_nodes(&stage, Overlay::Vxlan);

@@ -14,6 +14,9 @@ use super::nodes::{Mode, Nodes, Unserved};
 use super::probe::Decision;
 use crate::metrics::Metrics;
 
+/// Lines of who is left out, for a terminal.
+const SHOWN: usize = 20;
+
 /// After a pass.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Status {
@@ -107,8 +110,11 @@ impl fmt::Display for Status {
         if self.on {
             writeln!(f, "  {} pod addresses, {} node ranges", self.endpoints.len(), self.nodes.len())?;
         }
-        for LeftOutStatus { what, why } in &self.left_out {
+        for LeftOutStatus { what, why } in self.left_out.iter().take(SHOWN) {
             writeln!(f, "  not served: {what}: {why}")?;
+        }
+        if let Some(more @ 1..) = self.left_out.len().checked_sub(SHOWN) {
+            writeln!(f, "  not served: {more} more (-o json lists them)")?;
         }
         for error in &self.errors {
             writeln!(f, "  failed, tried again: {error}")?;
@@ -217,6 +223,9 @@ mod tests {
             status.to_string(),
             "fast path: off\n  off because fastpath = off\n  not served: pod veth1: it has no address yet\n"
         );
+        let left_out = LeftOutStatus { what: "node b".into(), why: "x".into() };
+        let many = Status { left_out: vec![left_out; 23], ..Status::default() };
+        assert!(many.to_string().ends_with("  not served: 3 more (-o json lists them)\n"), "{many}");
         let on = Status { on: true, attached_by: Some("tcx"), ..Status::default() };
         assert_eq!(on.to_string(), "fast path: on (by tcx)\n  0 pod addresses, 0 node ranges\n");
         let report = Report::new(Status { on: true, ..Status::default() }, counters());

@@ -19,6 +19,8 @@ use super::{Background, Netns, Stage};
 pub enum Overlay {
     Vxlan,
     HostGw,
+    /// vxlan with DirectRouting: the nodes share a layer 2, so plain routes.
+    Direct,
     /// vxlan, made by corten-netd itself.
     Daemon,
 }
@@ -63,7 +65,7 @@ fn node(stage: &Stage, number: u8, netns: Netns, overlay: Overlay) -> Node {
     ));
     match overlay {
         Overlay::Daemon => {}
-        Overlay::HostGw => drop(netns.sh(&format!(
+        Overlay::HostGw | Overlay::Direct => drop(netns.sh(&format!(
             "ip route add 10.244.{other}.0/24 via 192.0.2.{other}; ip route add fd00:{other}::/64 via 2001:db8::{other}"
         ))),
         Overlay::Vxlan => drop(netns.sh(&format!(
@@ -109,7 +111,7 @@ fn vtep(number: u8, family: u8) -> Mac {
 fn cluster_node(number: u8, overlay: Overlay) -> ClusterNode {
     let backend = match overlay {
         Overlay::HostGw => Backend::HostGw,
-        Overlay::Vxlan | Overlay::Daemon => {
+        Overlay::Vxlan | Overlay::Direct | Overlay::Daemon => {
             Backend::Vxlan { vni: 1, vtep: Dual { v4: Some(vtep(number, 4)), v6: Some(vtep(number, 6)) } }
         }
     };
@@ -139,6 +141,9 @@ impl Node {
             backend: match self.overlay {
                 Overlay::HostGw => BackendConf::HostGw,
                 Overlay::Vxlan | Overlay::Daemon => BackendConf::Vxlan(VxlanConf::default()),
+                Overlay::Direct => {
+                    BackendConf::Vxlan(VxlanConf { direct_routing: true, ..VxlanConf::default() })
+                }
             },
             uplink: self.uplink,
         }
