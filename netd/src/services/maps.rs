@@ -155,7 +155,7 @@ mod tests {
                 entry("[::]:80 [fd00::1]:80", 0)
             ]
         );
-        assert!(desired.entries.iter().all(|e| e.affinity == Some(Duration::from_secs(60))));
+        assert!(desired.entries.iter().all(|e| e.affinity == Some(Duration::from_mins(1))));
         assert_eq!(desired.node_addresses, BTreeSet::from(node));
     }
 

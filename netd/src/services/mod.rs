@@ -20,6 +20,7 @@
 
 pub mod endpoint;
 mod health;
+mod host;
 pub mod maps;
 pub mod model;
 pub mod nft;

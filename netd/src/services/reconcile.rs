@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::health::HealthChecks;
+use super::host;
 use super::maps::{Applier, desired};
-use super::model::Model;
+use super::model::{Family, Model};
 use super::nft::stale::Udp;
 use super::nft::{KernelTable, Settings, render};
 use super::source::Snapshot;
@@ -184,6 +185,9 @@ impl Services {
         }
         errors.extend(self.health.serve(&model.health_checks));
         describe(model, status);
+        let served = |family: &Family| model.frontends().any(|(_, f)| f.key.at.family() == *family);
+        let families: Vec<_> = Family::BOTH.into_iter().filter(served).collect();
+        status.warnings = host::warnings(Path::new("/proc/sys/net"), &families, &status.mode);
         if errors.is_empty() {
             self.last = Some((model.clone(), addresses));
         }

@@ -34,6 +34,9 @@ pub struct Status {
     /// What the last pass could not do; it is tried again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
+    /// What of this node keeps some connection from working though everything is in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     pub done: Done,
     /// What the programs at the sockets have counted.
     pub sockets: Vec<(&'static str, u64)>,
@@ -66,6 +69,7 @@ impl Status {
             refused_total: 0,
             source_fault: None,
             errors: Vec::new(),
+            warnings: Vec::new(),
             done: Done::default(),
             sockets: Vec::new(),
         }

@@ -153,7 +153,8 @@ async fn objects_of_an_apiserver_are_listed_and_followed() {
     server.expire();
     server.put(SERVICES, service("c", "10.96.0.3"));
     until(&mut snapshots, (2, 1)).await;
-    assert_eq!(snapshots.borrow().fault, None);
+    let mended = snapshots.wait_for(|snapshot| snapshot.fault.is_none());
+    assert!(tokio::time::timeout(Duration::from_secs(20), mended).await.is_ok(), "both are watched again");
     let queries = server.queries.lock().expect("whole").clone();
     let lists: Vec<_> = queries.iter().filter(|q| !q.starts_with(NODES)).collect();
     let selector =

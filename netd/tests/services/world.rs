@@ -6,6 +6,7 @@
 //! ```
 //! and the same in IPv6. Every pod answers on port 8080, TCP and UDP, with its name and the address it sees.
 
+use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -132,7 +133,8 @@ spec:
             format!("{{addresses: ['{prefix}{subnet}{separator}{host}'], nodeName: {node}}}")
         };
         let endpoints: Vec<_> = pods.iter().map(endpoint).collect();
-        yaml += &format!(
+        let _ = write!(
+            yaml,
             "---
 kind: EndpointSlice
 metadata: {{name: web-{kind}, namespace: test, labels: {{kubernetes.io/service-name: web}}}}

@@ -5,10 +5,8 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use common::{Cgroup, Stage, move_to};

@@ -42,17 +42,16 @@ fn goto(content: &Content, map: &str) -> Vec<String> {
 
 #[test]
 fn where_each_frontend_goes() {
-    let table: &[(&str, &[&str], &str, &str, &[&str])] = &[
-        // (spec, pods, of the ClusterIP, of the node port, of the node port from inside where that differs)
-        ("type: NodePort", &["10.0.0.1"], "pick-v4-1", "node-v4/node-pick-v4-1", &[]),
-        ("type: NodePort", &["10.0.0.1", "10.0.0.2"], "pick-v4-2", "node-v4/node-pick-v4-2", &[]),
-        ("type: NodePort", &[], "refuse", "node-v4/refuse", &[]),
-    ];
-    for (spec, pods, cluster, node, inside) in table {
-        let content = content(spec, pods);
-        assert_eq!(goto(&content, "frontends-v4"), [*cluster], "{spec} {pods:?}");
-        assert_eq!(goto(&content, "node-ports"), [*node], "{spec} {pods:?}");
-        assert_eq!(goto(&content, "inside-node-ports"), *inside, "{spec} {pods:?}");
+    const BOTH: &[&str] = &["10.0.0.1", "10.0.0.2"];
+    for (pods, cluster, node) in [
+        (&BOTH[..1], "pick-v4-1", "node-v4/node-pick-v4-1"),
+        (BOTH, "pick-v4-2", "node-v4/node-pick-v4-2"),
+        (&[], "refuse", "node-v4/refuse"),
+    ] {
+        let content = content("type: NodePort", pods);
+        assert_eq!(goto(&content, "frontends-v4"), [cluster], "{pods:?}");
+        assert_eq!(goto(&content, "node-ports"), [node], "{pods:?}");
+        assert!(goto(&content, "inside-node-ports").is_empty(), "from inside they answer alike");
     }
     let local = content("type: NodePort, externalTrafficPolicy: Local", &["10.0.0.1"]);
     assert_eq!(goto(&local, "node-sources"), ["keep"]);
