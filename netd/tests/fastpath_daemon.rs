@@ -108,7 +108,9 @@ fn rules_of_others_switch_it_while_a_flow_goes_on() {
     let (client, far) = (a.pod(&stage), b.pod(&stage));
     let _server = EchoServer::start(&far.netns, 2);
     let daemons = [Daemon::start(&stage, &a, &[]), Daemon::start(&stage, &b, &[])];
-    daemons.iter().for_each(|daemon| drop(daemon.wait("on", has_endpoints(2))));
+    for daemon in &daemons {
+        daemon.wait("on", has_endpoints(2));
+    }
     settle(&client.netns, far.v4);
     let flow = Bulk::start(&client.netns, (far.v4, PORT).into());
     flow.progresses();
@@ -197,7 +199,9 @@ fn off_takes_everything_away_and_on_is_refused_where_it_cannot_be() {
     let _server = EchoServer::start(&far.netns, 2);
     let pins = |node: u8| stage.path("bpf").join(format!("node{node}")).join("tc");
     let mut daemons = [Daemon::start(&stage, &a, &[]), Daemon::start(&stage, &b, &[])];
-    daemons.iter().for_each(|daemon| drop(daemon.wait("on", has_endpoints(2))));
+    for daemon in &daemons {
+        daemon.wait("on", has_endpoints(2));
+    }
     assert!(pins(1).exists());
     drop(std::mem::replace(&mut daemons[0].process, a.netns.spawn("sleep 1")));
     let off = Daemon::start(&stage, &a, &["--fastpath", "off"]);
