@@ -387,13 +387,22 @@ nodes:
 
     #[tokio::test]
     async fn a_new_address_of_this_node_is_a_new_snapshot() {
-        let (_dir, a) = source(&LIST.replace("publicIPs: [192.0.2.1]", "publicIPs: []"));
+        let (dir, a) = source(LIST);
         a.acquire(&announcement()).await.unwrap();
         let mut nodes = a.watch().await.unwrap();
-        let mut moved = announcement();
-        moved.public_ips.v4 = Some("192.0.2.77".parse().unwrap());
-        a.acquire(&moved).await.unwrap();
-        let found = nodes.wait_for(|s| s.local.public_ips == moved.public_ips);
+        let moved: Option<std::net::Ipv4Addr> = Some("192.0.2.77".parse().unwrap());
+        // In the list: what the others send to, whatever was announced at the start.
+        let new = dir.path().join("new");
+        std::fs::write(&new, LIST.replace("192.0.2.1", "192.0.2.77")).unwrap();
+        std::fs::rename(&new, &a.file).unwrap();
+        let found = nodes.wait_for(|s| s.local.public_ips.v4 == moved);
+        tokio::time::timeout(Duration::from_secs(5), found).await.unwrap().unwrap();
+        // Announced, where the list says nothing.
+        std::fs::write(&new, LIST.replace("publicIPs: [192.0.2.1", "publicIPs: [")).unwrap();
+        std::fs::rename(&new, &a.file).unwrap();
+        let announced = Announcement { public_ips: Dual { v4: moved, v6: None }, ..announcement() };
+        a.acquire(&announced).await.unwrap();
+        let found = nodes.wait_for(|s| s.local.public_ips == announced.public_ips);
         tokio::time::timeout(Duration::from_secs(5), found).await.unwrap().unwrap();
     }
 
