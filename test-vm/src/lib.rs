@@ -11,6 +11,7 @@ pub mod containerd;
 pub mod cri;
 pub mod crictl;
 pub mod http;
+pub mod lane;
 pub mod machine;
 pub mod measure;
 pub mod node;

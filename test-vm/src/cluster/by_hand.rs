@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 
 use super::address::{CLUSTER_V4, CLUSTER_V6, Family, node_address, pod_cidr, pod_cidr_text};
+use super::netd::Backend;
 use super::node::Node;
 
 /// flannel's defaults.
@@ -77,6 +78,29 @@ pub fn host_gw_peer(node: &Node, peer: usize) -> Result<()> {
         node.place.ip(&[&format!("route replace {cidr} via {via} dev eth0")])?;
     }
     Ok(())
+}
+
+/// All of it on nodes that have none: every node reaches the pods of every other. Returns the MTU of pods.
+pub fn join(nodes: &[Node], backend: Backend) -> Result<u32> {
+    // Room for the outer headers of IPv6, of which flannel takes the smaller MTU where it has both families.
+    let mtu = if backend == Backend::Vxlan { 1430 } else { 1500 };
+    let mut peers = Vec::new();
+    if backend == Backend::Vxlan {
+        for node in nodes {
+            peers.push(vxlan_devices(node)?);
+        }
+    }
+    for node in nodes {
+        for other in nodes.iter().filter(|other| other.index != node.index) {
+            match peers.iter().find(|peer| peer.index == other.index) {
+                Some(peer) => vxlan_peer(node, peer)?,
+                None => host_gw_peer(node, other.index)?,
+            }
+        }
+        masquerade(node)?;
+        subnet_env(node, mtu)?;
+    }
+    Ok(mtu)
 }
 
 /// flannel's masquerade rules.

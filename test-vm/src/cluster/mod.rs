@@ -42,13 +42,12 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     pub outside: Option<Place>,
     switch: Option<Place>,
-    ports: usize,
 }
 
 impl Cluster {
     /// `name` tells the cgroups of this cluster from others of the process.
     pub fn new(name: &str, nodes: usize, wire: Wire) -> Result<Self> {
-        let mut cluster = Self { nodes: Vec::new(), outside: None, switch: None, ports: 0 };
+        let mut cluster = Self { nodes: Vec::new(), outside: None, switch: None };
         if wire == Wire::Switch {
             let switch = Place::network()?;
             switch.ip(&["link add switch type bridge", "link set switch up"])?;
@@ -84,6 +83,10 @@ impl Cluster {
     /// Takes the node away: its processes, pods, links. The others notice nothing but silence.
     pub fn leave(&mut self, index: usize) -> Option<Node> {
         let at = self.nodes.iter().position(|node| node.index == index)?;
+        if let Some(switch) = &self.switch {
+            // At once; the kernel takes its time to end the namespace at the other end.
+            let _ = switch.ip(&[&format!("link del {}", port(index))]);
+        }
         Some(self.nodes.remove(at))
     }
 
@@ -102,10 +105,11 @@ impl Cluster {
 
     fn plug(&mut self, place: &Place, index: usize) -> Result<()> {
         let switch = self.switch.as_ref().expect("only called with a switch");
-        self.ports += 1;
-        let port = format!("port{}", self.ports);
+        // A node that comes back has the network card that it had.
+        let (port, mac) = (port(index), format!("02:77:00:00:{:02x}:{:02x}", index >> 8, index & 0xff));
+        let netns = place.network_path();
         switch.ip(&[
-            &format!("link add {port} type veth peer name eth0 netns {}", place.network_path()),
+            &format!("link add {port} type veth peer name eth0 address {mac} netns {netns}"),
             &format!("link set {port} master switch"),
             &format!("link set {port} up"),
         ])?;
@@ -113,10 +117,17 @@ impl Cluster {
     }
 }
 
+/// The node's end of the cable at the switch.
+fn port(index: usize) -> String {
+    format!("port{index}")
+}
+
 /// Index 0 is the host outside.
 fn address_uplink(place: &Place, index: usize) -> Result<()> {
     let [v4, v6] =
         if index == 0 { OUTSIDE } else { [Family::V4, Family::V6].map(|f| node_address(index, f)) };
+    // A host's uplink has long found that its addresses are its own.
+    place.sysctl("net/ipv6/conf/eth0/accept_dad", "0")?;
     place.ip(&[
         "link set lo up",
         &format!("address add {v4}/24 dev eth0"),

@@ -1,6 +1,7 @@
 //! corten-netd on a node of the lane: its configuration, its start, and what it says of itself.
 
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -36,15 +37,19 @@ pub struct Setup {
 
 /// The list of nodes and what stands in it, on the node.
 const NODES: &str = "/etc/corten/nodes.yaml";
+/// Services and their endpoints.
+pub const SERVICES: &str = "/etc/corten/services.yaml";
+const NO_SERVICES: &str = r#"{ "apiVersion": "v1", "kind": "List", "items": [] }"#;
 const NET_CONF: &str = "/etc/kube-flannel/net-conf.json";
 
 /// What one pass may take on a busy machine; a healthy one takes milliseconds.
 pub const SETTLE: Duration = Duration::from_secs(20);
 
-/// Writes the configuration and starts the daemon. `members`: indexes of all nodes of the cluster.
-pub fn start(node: &mut Node, setup: &Setup, members: &[usize]) -> Result<()> {
+/// Writes the configuration and starts the daemon. `members`: all nodes of the cluster.
+pub fn start(node: &mut Node, setup: &Setup, members: &[Member]) -> Result<()> {
     node.place.write(NET_CONF, &net_conf(setup.backend).to_string())?;
     write_members(node, members)?;
+    node.place.write(SERVICES, NO_SERVICES)?;
     restart(node, setup)
 }
 
@@ -60,6 +65,7 @@ fn args(name: &str, setup: &Setup) -> Vec<String> {
         format!("--node-name={name}"),
         format!("--net-config-path={NET_CONF}"),
         format!("--fastpath={}", setup.fast_path),
+        format!("--services={SERVICES}"),
         "--iface=eth0".into(),
         "--ip-masq".into(),
     ]
@@ -72,19 +78,43 @@ fn net_conf(backend: Backend) -> Value {
     })
 }
 
-/// Replaces the list of nodes.
-pub fn write_members(node: &Node, members: &[usize]) -> Result<()> {
-    let entries: Vec<Value> = members.iter().map(|index| entry(*index)).collect();
-    node.place.replace(NODES, &json!({ "nodes": entries }).to_string())
+/// A node as the list has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub index: usize,
+    pub addresses: [IpAddr; 2],
+    /// MACs of the tunnel devices, of a node whose daemon is not ours.
+    pub vtep: Option<[String; 2]>,
 }
 
-/// A node as the list has it. JSON is YAML.
-pub fn entry(index: usize) -> Value {
-    json!({
-        "name": format!("node{index}"),
-        "podCIDRs": Family::BOTH.map(|family| pod_cidr_text(index, family)),
-        "publicIPs": Family::BOTH.map(|family| node_address(index, family)),
-    })
+impl Member {
+    pub fn of(node: &Node) -> Self {
+        Self { index: node.index, addresses: Family::BOTH.map(|family| node.address(family)), vtep: None }
+    }
+
+    /// A node that only the list knows.
+    pub fn imagined(index: usize) -> Self {
+        Self { index, addresses: Family::BOTH.map(|family| node_address(index, family)), vtep: None }
+    }
+
+    fn entry(&self) -> Value {
+        let mut entry = json!({
+            "name": format!("node{}", self.index),
+            "podCIDRs": Family::BOTH.map(|family| pod_cidr_text(self.index, family)),
+            "publicIPs": self.addresses,
+        });
+        if let Some([v4, v6]) = &self.vtep {
+            entry["vtepMAC"] = json!(v4);
+            entry["vtepMACv6"] = json!(v6);
+        }
+        entry
+    }
+}
+
+/// Replaces the list of nodes.
+pub fn write_members(node: &Node, members: &[Member]) -> Result<()> {
+    let entries: Vec<Value> = members.iter().map(Member::entry).collect();
+    node.place.replace(NODES, &json!({ "nodes": entries }).to_string())
 }
 
 /// Waits until the daemon has done its first pass: pods can be made.
@@ -101,7 +131,7 @@ pub fn wait_ready(node: &mut Node) -> Result<()> {
 
 /// `corten-netd status -o json`, from the socket it asks.
 pub fn status(node: &Node) -> Result<Value> {
-    serde_json::from_str(&get(node, "/status")?).context("/status is no JSON")
+    serde_json::from_str(&get(node, "/status?json")?).context("/status is no JSON")
 }
 
 /// The body of a page of the daemon's socket; an error when the answer is not 200.
@@ -122,11 +152,21 @@ pub fn get(node: &Node, page: &str) -> Result<String> {
     Ok(body.to_string())
 }
 
-/// Waits until the daemon says that the fast path is on and knows all pods of this node.
+/// Waits until the daemon says that the fast path is on.
 pub fn wait_fast(node: &Node) -> Result<()> {
-    eventually(&format!("the fast path of {} is on", node.name()), SETTLE, || {
+    wait_for_fast_path(node, true)
+}
+
+/// Waits until the daemon says that the fast path is off.
+pub fn wait_slow(node: &Node) -> Result<()> {
+    wait_for_fast_path(node, false)
+}
+
+fn wait_for_fast_path(node: &Node, on: bool) -> Result<()> {
+    let what = format!("the fast path of {} is {}", node.name(), if on { "on" } else { "off" });
+    eventually(&what, SETTLE, || {
         let status = status(node)?;
-        ensure!(status["fastpath"]["enabled"] == true, "status says {}", status["fastpath"]);
+        ensure!(status["fastpath"]["on"] == on, "status says {}", status["fastpath"]);
         Ok(())
     })
 }

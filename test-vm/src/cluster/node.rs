@@ -22,6 +22,8 @@ pub const PORT: u16 = 8080;
 
 pub struct Node {
     pub index: usize,
+    /// Where it is on the wire: the index of its uplink's addresses.
+    seat: usize,
     // Processes and pods before the place they are in.
     pub netd: Option<Running>,
     pub pods: Vec<Pod>,
@@ -37,7 +39,16 @@ impl Node {
     pub fn new(name: &str, index: usize) -> Result<Self> {
         let place = Place::node(&format!("{}{name}-{index}", sealed::tag()))?;
         let log = tempfile::NamedTempFile::new().context("make a log")?;
-        let node = Self { index, netd: None, pods: Vec::new(), servers: Vec::new(), place, log, made: 0 };
+        let node = Self {
+            index,
+            seat: index,
+            netd: None,
+            pods: Vec::new(),
+            servers: Vec::new(),
+            place,
+            log,
+            made: 0,
+        };
         // What the installation of a Kubernetes node sets.
         for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
             node.place.sysctl(key, "1")?;
@@ -54,7 +65,23 @@ impl Node {
     }
 
     pub fn address(&self, family: Family) -> IpAddr {
-        node_address(self.index, family)
+        node_address(self.seat, family)
+    }
+
+    /// Gives the uplink the addresses of another seat in place of its own, as a node that gets a new lease.
+    pub fn readdress(&mut self, seat: usize) -> Result<()> {
+        let [old4, old6] = Family::BOTH.map(|family| self.address(family));
+        self.seat = seat;
+        let [v4, v6] = Family::BOTH.map(|family| self.address(family));
+        let [via4, via6] = super::address::OUTSIDE;
+        self.place.ip(&[
+            &format!("address del {old4}/24 dev eth0"),
+            &format!("address del {old6}/64 dev eth0"),
+            &format!("address add {v4}/24 dev eth0"),
+            &format!("address add {v6}/64 dev eth0 nodad"),
+            &format!("route replace default via {via4}"),
+            &format!("route replace default via {via6}"),
+        ])
     }
 
     /// Starts the lane's server on the node itself, at its uplink's addresses.

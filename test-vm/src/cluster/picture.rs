@@ -30,7 +30,13 @@ impl Picture {
         (!came.is_empty() || !went.is_empty()).then_some(Difference { came, went })
     }
 
-    /// Facts of one kind that contain `text`.
+    /// The same without the facts of one kind.
+    #[must_use]
+    pub fn without(self, kind: &str) -> Self {
+        Self(self.0.into_iter().filter(|fact| !fact.starts_with(kind)).collect())
+    }
+
+    /// True when there is a fact of one kind that contains `text`.
     pub fn has(&self, kind: &str, text: &str) -> bool {
         self.0.iter().any(|fact| fact.starts_with(kind) && fact.contains(text))
     }

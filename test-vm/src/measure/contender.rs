@@ -7,17 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::cluster::netd::Backend;
 use crate::cluster::running::Running;
 use crate::cluster::{Cluster, Family, Place, Wire, by_hand, chain, eventually, netd, probe};
-
-/// The kind of network between the nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overlay {
-    /// Hosts alone.
-    None,
-    HostGw,
-    Vxlan,
-}
 
 /// Who makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,25 +41,26 @@ pub struct Contender {
 
 impl Contender {
     /// `cpu` is where round trips run.
-    pub fn new(name: &str, overlay: Overlay, maker: Maker, cpu: usize) -> Result<Self> {
+    pub fn hosts(cpu: usize) -> Result<Self> {
+        let cluster = Cluster::new("hosts", 2, Wire::Cable)?;
+        let [a, b] = [1, 2].map(|index| cluster.node(index));
+        let across = way(&a.place, &b.place, b.address(Family::V4), cpu)?;
+        let loopback = way(&a.place, &a.place, IpAddr::from([127, 0, 0, 1]), cpu)?;
+        Ok(Self { across, same_node: None, loopback: Some(loopback), _cluster: cluster })
+    }
+
+    pub fn pods(name: &str, backend: Backend, maker: Maker, cpu: usize) -> Result<Self> {
         let mut cluster = Cluster::new(name, 2, Wire::Cable)?;
-        if overlay == Overlay::None {
-            let [a, b] = [1, 2].map(|index| cluster.node(index));
-            let across = way(&a.place, &b.place, b.address(Family::V4), cpu)?;
-            let loopback = way(&a.place, &a.place, IpAddr::from([127, 0, 0, 1]), cpu)?;
-            return Ok(Self { across, same_node: None, loopback: Some(loopback), _cluster: cluster });
-        }
-        match maker {
-            Maker::ByHand => by_hand(&cluster, overlay)?,
-            Maker::Netd { fast_path } => netd(&mut cluster, overlay, fast_path)?,
-        }
+        let mtu = match maker {
+            Maker::ByHand => Some(by_hand::join(&cluster.nodes, backend)?),
+            Maker::Netd { fast_path } => {
+                netd(&mut cluster, backend, fast_path)?;
+                None
+            }
+        };
         for (index, count) in [(1, 2), (2, 1)] {
             for _ in 0..count {
-                let conflist = if maker == Maker::ByHand {
-                    chain::bridge(index, mtu(overlay))
-                } else {
-                    chain::flannel()
-                };
+                let conflist = mtu.map_or_else(chain::flannel, |mtu| chain::bridge(index, mtu));
                 cluster.node_mut(index).add_pod(&conflist, &json!({}))?;
             }
         }
@@ -84,32 +77,11 @@ impl Contender {
     }
 }
 
-fn mtu(overlay: Overlay) -> u32 {
-    if overlay == Overlay::Vxlan { 1450 } else { 1500 }
-}
-
-fn by_hand(cluster: &Cluster, overlay: Overlay) -> Result<()> {
-    let [a, b] = [1, 2].map(|index| cluster.node(index));
-    if overlay == Overlay::Vxlan {
-        let peers = [by_hand::vxlan_devices(a)?, by_hand::vxlan_devices(b)?];
-        by_hand::vxlan_peer(a, &peers[1])?;
-        by_hand::vxlan_peer(b, &peers[0])?;
-    } else {
-        by_hand::host_gw_peer(a, 2)?;
-        by_hand::host_gw_peer(b, 1)?;
-    }
-    for node in [a, b] {
-        by_hand::masquerade(node)?;
-        by_hand::subnet_env(node, mtu(overlay))?;
-    }
-    Ok(())
-}
-
-fn netd(cluster: &mut Cluster, overlay: Overlay, fast_path: bool) -> Result<()> {
-    let backend = if overlay == Overlay::Vxlan { netd::Backend::Vxlan } else { netd::Backend::HostGw };
+fn netd(cluster: &mut Cluster, backend: Backend, fast_path: bool) -> Result<()> {
     let setup = netd::Setup { backend, fast_path: if fast_path { "on" } else { "off" } };
+    let members: Vec<_> = cluster.nodes.iter().map(netd::Member::of).collect();
     for node in &mut cluster.nodes {
-        netd::start(node, &setup, &[1, 2])?;
+        netd::start(node, &setup, &members)?;
     }
     for node in &mut cluster.nodes {
         netd::wait_ready(node)?;

@@ -21,7 +21,7 @@ pub fn measure() -> Result<Vec<Row>> {
     for turn in 0..TURNS {
         let mut cluster = Cluster::new(&format!("thousand{turn}"), 1, Wire::Switch)?;
         let node = cluster.node_mut(1);
-        let members: Vec<usize> = (1..=NODES).collect();
+        let members: Vec<_> = (1..=NODES).map(netd::Member::imagined).collect();
         let setup = Setup { backend: Backend::Vxlan, fast_path: "off" };
         let start = Instant::now();
         netd::start(node, &setup, &members)?;

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result};
 
-use super::contender::{Contender, Maker, Overlay, Way};
+use crate::cluster::netd::Backend;
+
+use super::contender::{Contender, Maker, Way};
 use super::{Measured, Options, Row, Samples, Unit};
 
 /// Who is compared, ours first.
@@ -25,14 +27,14 @@ pub fn measure(options: &Options) -> Result<Measured> {
     // One CPU for round trips; not the first, where the machine's interrupts are.
     let cpu = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) - 1;
     let mut notes = Vec::new();
-    let hosts = Contender::new("hosts", Overlay::None, Maker::ByHand, cpu).context("the hosts alone")?;
+    let hosts = Contender::hosts(cpu).context("the hosts alone")?;
     let mut contenders = Vec::new();
-    for (path, overlay) in [("vxlan", Overlay::Vxlan), ("host-gw", Overlay::HostGw)] {
+    for (path, backend) in [("vxlan", Backend::Vxlan), ("host-gw", Backend::HostGw)] {
         for (index, (name, maker)) in MAKERS.into_iter().enumerate() {
             if maker != Maker::ByHand && !options.netd {
                 continue;
             }
-            match Contender::new(&format!("{path}{index}"), overlay, maker, cpu) {
+            match Contender::pods(&format!("{path}{index}"), backend, maker, cpu) {
                 Ok(contender) => contenders.push((path, name, contender)),
                 Err(error) => notes.push(format!("{path}, {name}: not measured: {error:#}")),
             }

@@ -1,6 +1,6 @@
 //! Asks an address who answers there, and as whom it sees the asker.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 
 use anyhow::{Context, Result, bail};
@@ -70,7 +70,12 @@ fn ask(transport: Transport, address: SocketAddr) -> Result<(String, IpAddr)> {
             socket.set_read_timeout(Some(PATIENCE))?;
             socket.send(&vec![wish::WHO; length]).context("send")?;
             let mut buffer = vec![0; 65_536];
-            let count = socket.recv(&mut buffer).context("receive")?;
+            let count = match socket.recv(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    bail!("no answer in {} ms", PATIENCE.as_millis())
+                }
+                received => received.context("receive")?,
+            };
             if count < length {
                 bail!("{count} of {length} bytes came back");
             }

@@ -1,16 +1,18 @@
-//! `cargo xtask conformance`: suites that others wrote, run as they are. One file per suite.
+//! `cargo xtask conformance`: suites that others wrote, run as they are, and the lane of several nodes. One file per
+//! suite.
 //!
 //! Every spec runs once, in random order, and what fails is said by name.
 
 mod critest;
 mod ginkgo;
+mod nodes;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
 
-/// Runs stock conformance suites against what this tree builds; fails when a spec fails.
+/// Runs whole suites against what this tree builds; fails when a spec fails.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -20,10 +22,12 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Suite {
     Critest(critest::Args),
+    Nodes(nodes::Args),
 }
 
 pub fn task(args: &Args) -> Result<ExitCode> {
     match &args.suite {
         Suite::Critest(args) => critest::conformance(args),
+        Suite::Nodes(args) => nodes::conformance(args),
     }
 }
