@@ -54,6 +54,14 @@ pub fn crictl() -> Result<PathBuf, Missing> {
     made("bin/crictl", "crictl is not built: cargo xtask test builds it where there is Go")
 }
 
+/// Stock kube-apiserver.
+pub fn kube_apiserver() -> Result<PathBuf, Missing> {
+    made(
+        "bin/kube-apiserver",
+        "kube-apiserver is not built: cargo xtask conformance netd-kube builds it where there is Go",
+    )
+}
+
 /// A program of the machine.
 pub fn tool(name: &str) -> Result<PathBuf, Missing> {
     let path = std::env::var_os("PATH").unwrap_or_default();

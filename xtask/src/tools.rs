@@ -11,6 +11,7 @@ use crate::project::{cache_dir, root};
 use crate::{run, say};
 
 const CRI_TOOLS: &str = "v1.36.0";
+const KUBERNETES: &str = "v1.36.3";
 
 /// Builds crictl unless this version is there already. Without Go it says so and the lanes that need it skip.
 pub fn ensure() {
@@ -48,5 +49,37 @@ fn cri_tool(name: &str, how: &[&str]) -> Result<PathBuf> {
         .arg(format!("sigs.k8s.io/cri-tools/cmd/{name}"));
     run::output(&mut build).with_context(|| format!("cannot build {name}"))?;
     say::ok(name, CRI_TOOLS, start.elapsed());
+    Ok(program)
+}
+
+/// Builds kube-apiserver unless this version is there already; where it is. Takes two cores some five minutes.
+pub fn kube_apiserver() -> Result<PathBuf> {
+    const NAME: &str = "kube-apiserver";
+    let start = Instant::now();
+    let program = cache_dir().join("bin").join(NAME);
+    if run::output(Command::new(&program).arg("--version")).is_ok_and(|version| version.contains(KUBERNETES))
+    {
+        say::ok(NAME, &format!("{KUBERNETES}, kept from the last run"), start.elapsed());
+        return Ok(program);
+    }
+    let go = run::find("go").context("Go is not installed: install Go 1.26 (https://go.dev/dl)")?;
+    say::note(NAME, &format!("building {KUBERNETES} with Go, for some minutes"));
+    fs::create_dir_all(cache_dir().join("bin")).context("cannot make the directory for tools")?;
+    let version = "k8s.io/component-base/version";
+    let mut build = Command::new("nice");
+    build
+        .arg(go)
+        .current_dir(root().join("test-vm/tools/kubernetes"))
+        .env("CGO_ENABLED", "0")
+        .env("GOFLAGS", "-mod=readonly")
+        .args(["build", "-trimpath", "-ldflags"])
+        .arg(format!(
+            "-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor=1 -X {version}.gitMinor=36"
+        ))
+        .arg("-o")
+        .arg(&program)
+        .arg("k8s.io/kubernetes/cmd/kube-apiserver");
+    run::output(&mut build).context("cannot build kube-apiserver")?;
+    say::ok(NAME, KUBERNETES, start.elapsed());
     Ok(program)
 }

@@ -5,6 +5,7 @@
 
 mod critest;
 mod ginkgo;
+mod netd_kube;
 mod nodes;
 
 use std::process::ExitCode;
@@ -23,11 +24,13 @@ pub struct Args {
 enum Suite {
     Critest(critest::Args),
     Nodes(nodes::Args),
+    NetdKube(netd_kube::Args),
 }
 
 pub fn task(args: &Args) -> Result<ExitCode> {
     match &args.suite {
         Suite::Critest(args) => critest::conformance(args),
         Suite::Nodes(args) => nodes::conformance(args),
+        Suite::NetdKube(args) => netd_kube::conformance(args),
     }
 }
