@@ -296,6 +296,7 @@ fn a_node_tells_what_flannel_tells_and_tells_it_again_when_it_is_lost() {
     world.api("PATCH", "/api/v1/nodes/a", Some(("merge-patch+json", &other)));
     until_true("the address that counts more", || annotation(&world.node("a"), "public-ip") == "203.0.113.9");
 
+    let told = data.to_string();
     world.delete_node("a");
     world.until_status("that this node is missing", |status| {
         status["nodes"]["fault"].as_str().is_some_and(|fault| fault.contains("node a is not in Kubernetes"))
@@ -304,7 +305,7 @@ fn a_node_tells_what_flannel_tells_and_tells_it_again_when_it_is_lost() {
     world.create_node("a", json!({}), Some("10.244.1.0/24"));
     until_true("condition and annotations on the new object", || {
         let node = world.node("a");
-        network_is_up(&node) && annotation(&node, "backend-data") == data.to_string()
+        network_is_up(&node) && annotation(&node, "backend-data") == told
     });
 
     // A daemon that starts again keeps the MAC that the others know, also when its device is gone.
@@ -312,7 +313,7 @@ fn a_node_tells_what_flannel_tells_and_tells_it_again_when_it_is_lost() {
     world.place.ip(&["link del flannel.1"]).expect("delete");
     world.start_netd(&[("NODE_NAME", "a")]);
     world.ready();
-    assert_eq!(annotation(&world.node("a"), "backend-data"), data.to_string());
+    assert_eq!(annotation(&world.node("a"), "backend-data"), told);
 }
 
 #[test]
