@@ -92,7 +92,7 @@ impl Status {
 
     /// What is not as wished.
     pub fn problems(&self) -> Vec<String> {
-        let all = self.source_fault.iter().chain(&self.refused).chain(&self.errors);
+        let all = self.source_fault.iter().chain(&self.refused).chain(&self.errors).chain(&self.warnings);
         all.map(|problem| format!("Services: {problem}")).collect()
     }
 
