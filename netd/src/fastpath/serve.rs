@@ -8,13 +8,15 @@ use std::future::pending;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use corten_ebpf::datapath::Events;
 use corten_netlink::route::Route;
 use corten_netlink::{Event, NetlinkError, Notifications, RouteGroup};
 use nix::libc;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -31,8 +33,8 @@ use crate::source::Snapshot;
 
 /// Events that come together wake once.
 const DEBOUNCE: Duration = Duration::from_millis(15);
-/// After a pass at least this many times as long passes until the next: a storm of events costs a third of a CPU at
-/// most.
+/// After a pass at least this many times its CPU time passes until the next: a storm of events costs a third of a CPU
+/// at most. (Most of a pass that attaches is waiting: tcx waits for an RCU grace period, some 20 ms.)
 const REST: u32 = 2;
 const RESYNC: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
@@ -76,13 +78,12 @@ impl Service {
         loop {
             ears.clear();
             let input = inputs.borrow_and_update().clone();
-            let start = Instant::now();
             let mut rest = Duration::ZERO;
             let again = match input {
                 None => RESYNC,
                 Some(input) => {
-                    let again = self.pass(input, &mut events).await?;
-                    rest = (start.elapsed() * REST).min(RETRY);
+                    let (again, cpu_time) = self.pass(input, &mut events).await?;
+                    rest = (cpu_time * REST).min(RETRY);
                     again
                 }
             };
@@ -131,20 +132,21 @@ impl Service {
         }
     }
 
-    /// One pass, on a thread that may block. When to look again without being woken.
+    /// One pass, on a thread that may block. When to look again without being woken, and the CPU time it took.
     async fn pass(
         &self,
         input: Input,
         events: &mut Option<AsyncFd<Events>>,
-    ) -> Result<Duration, FastpathError> {
+    ) -> Result<(Duration, Duration), FastpathError> {
         let fastpath = self.fastpath.clone();
         let pass = move || {
+            let start = cpu_time();
             let mut fastpath = lock(&fastpath);
             let before = (fastpath.status().on, fastpath.status().why.clone());
             let result = fastpath.pass(&input).cloned();
-            (before, result, fastpath.take_events())
+            (before, result, fastpath.take_events(), cpu_time().saturating_sub(start))
         };
-        let (before, result, new_events) =
+        let (before, result, new_events, cpu_time) =
             tokio::task::spawn_blocking(pass).await.map_err(io::Error::other)?;
         if let Some(new) = new_events {
             *events = Some(readable(new)?);
@@ -155,12 +157,12 @@ impl Service {
                     log_decision(&status);
                 }
                 status.errors.iter().for_each(|error| warn!(%error, "fast path"));
-                Ok(if status.errors.is_empty() { RESYNC } else { RETRY })
+                Ok((if status.errors.is_empty() { RESYNC } else { RETRY }, cpu_time))
             }
             Err(error @ FastpathError::Refused { .. }) => Err(error),
             Err(error) => {
                 warn!(%error, "fast path: a pass failed and is tried again");
-                Ok(RETRY)
+                Ok((RETRY, cpu_time))
             }
         }
     }
@@ -219,6 +221,13 @@ impl Service {
         });
         receiver
     }
+}
+
+/// Of this thread.
+fn cpu_time() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return Duration::ZERO };
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(micros.unsigned_abs())
 }
 
 #[expect(
