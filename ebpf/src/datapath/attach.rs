@@ -15,8 +15,8 @@ use nix::errno::Errno;
 use nix::net::if_::if_indextoname;
 
 use super::pins::{Pins, failed, unlink};
-use super::tcx::{TcxLink, pin_fd};
 use super::{Datapath, DatapathError, program_name};
+use crate::link::{Link, is_bpffs, pin_fd};
 
 /// How programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,8 +100,7 @@ impl Datapath {
                     let pin = self.pins.link(link);
                     let error = tcx_error(link);
                     let program = self.program(link.hook)?.fd().map_err(load_error(link.hook))?;
-                    let updated =
-                        TcxLink::open(&pin).and_then(|old| old.update(std::os::fd::AsFd::as_fd(program)));
+                    let updated = Link::open(&pin).and_then(|old| old.update(program));
                     match updated {
                         Err(Errno::ENOLINK) => unlink(&pin)?,
                         other => other.map_err(error)?,
@@ -117,14 +116,13 @@ impl Datapath {
     pub(super) fn pin_program(&mut self, hook: Hook) -> Result<(), DatapathError> {
         let pin = self.pins.program(hook);
         let program = self.program(hook)?.fd().map_err(load_error(hook))?;
-        pin_fd(std::os::fd::AsFd::as_fd(program), &pin).map_err(|errno| failed("pin", &pin)(errno.into()))
+        pin_fd(program, &pin).map_err(|errno| failed("pin", &pin)(errno.into()))
     }
 
     fn attach_tcx(&mut self, link: Attached) -> Result<(), DatapathError> {
         let pin = self.pins.link(link);
         let program = self.program(link.hook)?.fd().map_err(load_error(link.hook))?;
-        let made =
-            TcxLink::create(std::os::fd::AsFd::as_fd(program), link.ifindex).map_err(tcx_error(link))?;
+        let made = Link::tcx(program, link.ifindex).map_err(tcx_error(link))?;
         made.pin(&pin).map_err(|errno| failed("pin", &pin)(errno.into()))
     }
 
@@ -150,12 +148,16 @@ impl Datapath {
         // Dropped, it would detach.
         std::mem::forget(program.take_link(id).map_err(error)?);
         let program = program.fd().map_err(load_error(hook))?;
-        pin_fd(std::os::fd::AsFd::as_fd(program), &pin).map_err(|errno| failed("pin", &pin)(errno.into()))
+        pin_fd(program, &pin).map_err(|errno| failed("pin", &pin)(errno.into()))
     }
 }
 
 /// Detaches and removes every pin below `directory`.
 pub fn remove(directory: &Path) -> Result<(), DatapathError> {
+    // A wrong path of an option must cost nobody files.
+    if !is_bpffs(directory) {
+        return Ok(());
+    }
     let pins = Pins::at(directory);
     for link in pins.links()? {
         detach(&pins, link)?;
@@ -173,7 +175,7 @@ fn detach(pins: &Pins, link: Attached) -> Result<(), DatapathError> {
     }
     match link.how {
         How::Tcx => {
-            TcxLink::open(&pin).and_then(|open| open.detach()).map_err(tcx_error(link))?;
+            Link::open(&pin).and_then(|open| open.detach()).map_err(tcx_error(link))?;
         }
         How::Clsact => {
             // Without the interface the filter is gone too.
@@ -211,7 +213,7 @@ fn filter(name: &str) -> io::Result<SchedClassifierLink> {
 
 fn lives(pins: &Pins, link: Attached) -> bool {
     match link.how {
-        How::Tcx => TcxLink::open(&pins.link(link))
+        How::Tcx => Link::open(&pins.link(link))
             .and_then(|open| open.ifindex())
             .is_ok_and(|ifindex| ifindex == Some(link.ifindex)),
         How::Clsact => interface_name(link.ifindex).is_ok(),

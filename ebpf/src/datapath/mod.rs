@@ -32,7 +32,6 @@ mod events;
 mod pins;
 mod probe;
 mod tables;
-mod tcx;
 
 use std::path::Path;
 
@@ -54,6 +53,8 @@ use corten_ebpf_layout::datapath::{map, program};
 use pins::Pins;
 use tables::{SHAPES, Tables};
 
+use crate::link;
+
 /// The programs, loaded, and their maps.
 pub struct Datapath {
     pins: Pins,
@@ -73,7 +74,8 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError::NotBpffs`]
     pub fn load_or_open(directory: &Path) -> Result<Self, DatapathError> {
-        let how = if tcx::is_supported()? { How::Tcx } else { How::Clsact };
+        let tcx = link::has_tcx().map_err(|errno| DatapathError::Query { errno })?;
+        let how = if tcx { How::Tcx } else { How::Clsact };
         Self::load_with(directory, how)
     }
 
@@ -103,7 +105,8 @@ impl Datapath {
         Ok(datapath)
     }
 
-    /// Detaches everything and removes every pin below `directory`; what is gone is no error. Needs no loading.
+    /// Detaches everything and removes every pin below `directory`; what is gone is no error, and so is a directory that
+    /// is not on bpffs: nothing of ours can be in it. Needs no loading.
     pub fn remove(directory: &Path) -> Result<(), DatapathError> {
         attach::remove(directory)
     }

@@ -5,13 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use corten_ebpf_layout::datapath::Hook;
-use nix::sys::statfs::{FsType, statfs};
 
 use super::attach::{Attached, How};
 use super::{DatapathError, program_name};
-
-/// nix has a 32-bit constant of it only for some libcs.
-const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+use crate::link::is_bpffs;
 
 #[derive(Debug)]
 pub struct Pins {
@@ -82,11 +79,6 @@ pub fn unlink(path: &Path) -> Result<(), DatapathError> {
 pub fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DatapathError {
     let path = path.to_path_buf();
     move |source| DatapathError::Path { what, path, source }
-}
-
-pub fn is_bpffs(path: &Path) -> bool {
-    let kind = statfs(path).map(|stat| stat.filesystem_type());
-    kind.map(|FsType(kind)| kind & 0xffff_ffff) == Ok(BPF_FS_MAGIC)
 }
 
 // bpffs keeps names with a dot to itself.

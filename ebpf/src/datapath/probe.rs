@@ -6,9 +6,9 @@ use aya::maps::MapType;
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported};
 
+use super::DatapathError;
 use super::attach::How;
-use super::pins::is_bpffs;
-use super::tcx;
+use crate::link::{has_tcx, is_bpffs};
 
 /// What the fast path would have to do without.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,12 +43,13 @@ const MAPS: [(MapType, &str); 4] = [
 /// Asks the kernel. `directory`: where pins would be, or its nearest parent that exists.
 pub fn probe(directory: &Path) -> Probe {
     let mut missing = Vec::new();
-    let how = match tcx::is_supported() {
+    let how = match has_tcx() {
         Ok(true) => How::Tcx,
         Ok(false) => How::Clsact,
-        Err(error) => {
+        Err(errno) => {
             // Without the system call nothing else can be asked.
-            return Probe { how: How::Clsact, missing: vec![error.to_string()] };
+            let why = DatapathError::Query { errno }.to_string();
+            return Probe { how: How::Clsact, missing: vec![why] };
         }
     };
     if !directory.ancestors().find(|path| path.exists()).is_some_and(is_bpffs) {

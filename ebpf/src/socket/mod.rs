@@ -34,14 +34,14 @@ use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use corten_ebpf_layout::service::{Affinity, Client, Counter};
 use nix::errno::Errno;
-use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs, statfs};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
 pub use error::SocketError;
 pub use plan::{Actual, At, Change, Desired, Entry, Full, Plan, Protocol, Refused, Why, plan};
 pub use stale::{netns_cookie, networks};
 use tables::{SHAPES, Tables};
 
-use crate::link::{CgroupLink, unlink};
+use crate::link::{Link, is_bpffs, unlink};
 
 /// Programs and `enum bpf_attach_type`. Those that translate back first: nothing is translated before its answers are.
 const HOOKS: [(&str, u32); 9] = [
@@ -100,8 +100,7 @@ impl SocketServices {
     pub fn open(options: Options) -> Result<Self, SocketError> {
         let directory = &options.pin_directory;
         std::fs::create_dir_all(directory).map_err(path_error("make the directory", directory))?;
-        let kind = statfs(directory).map(|stat| stat.filesystem_type());
-        if kind != Ok(BPF_FS_MAGIC) {
+        if !is_bpffs(directory) {
             return Err(SocketError::NotBpffs { path: directory.clone() });
         }
         open_cgroup(&options.cgroup)?;
@@ -134,8 +133,8 @@ impl SocketServices {
     pub fn is_attached(&self) -> bool {
         let Ok(id) = std::fs::metadata(&self.options.cgroup).map(|m| m.ino()) else { return false };
         self.programs.iter().all(|program| {
-            CgroupLink::open(&link_pin(&self.options.pin_directory, program.name))
-                .and_then(|link| link.info())
+            Link::open(&link_pin(&self.options.pin_directory, program.name))
+                .and_then(|link| link.cgroup_info())
                 .is_ok_and(|info| info.cgroup_id == id && info.program_id == program.id)
         })
     }
@@ -204,12 +203,16 @@ pub(crate) fn map_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Detaches everything and removes the pins: connections are no longer translated, those that are go on.
-/// What is not there is no error.
+/// What is not there is no error, nor is a directory that is not on bpffs: nothing of ours can be in it.
 pub fn remove(pin_directory: &Path) -> Result<(), SocketError> {
+    // A wrong path of an option must cost nobody files.
+    if !is_bpffs(pin_directory) {
+        return Ok(());
+    }
     // In the order that nothing is translated after its answers no longer are.
     for (name, _) in HOOKS.iter().rev() {
         let pin = link_pin(pin_directory, name);
-        match CgroupLink::open(&pin).and_then(|link| link.detach()) {
+        match Link::open(&pin).and_then(|link| link.detach()) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(SocketError::Path { what: "detach", path: pin, errno }),
         }
@@ -285,9 +288,9 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str, attach_type: u32) -> Result
 }
 
 fn attach_one(program: &Loaded, cgroup: &File, cgroup_id: u64, pin: &Path) -> Result<(), Errno> {
-    let old = match CgroupLink::open(pin) {
+    let old = match Link::open(pin) {
         Ok(link) => {
-            let info = link.info()?;
+            let info = link.cgroup_info()?;
             if info.cgroup_id == cgroup_id && info.program_id == program.id {
                 return Ok(());
             }
@@ -300,6 +303,6 @@ fn attach_one(program: &Loaded, cgroup: &File, cgroup_id: u64, pin: &Path) -> Re
         Err(errno) => return Err(errno),
     };
     // None yet, or one to another cgroup, or to one that is gone (its link stays and does nothing).
-    CgroupLink::create(program.fd.as_fd(), cgroup, program.attach_type)?.pin(pin)?;
+    Link::cgroup(program.fd.as_fd(), cgroup, program.attach_type)?.pin(pin)?;
     old.map_or(Ok(()), |old| old.detach())
 }

@@ -109,7 +109,6 @@ impl Nodes {
             for ip in [format!("10.244.{n}.{pod}"), format!("fd00:{n}::{pod}")] {
                 datapath.insert_endpoint(parse(&ip), &endpoint).unwrap();
             }
-            datapath.attach(Hook::FromPod, endpoint.ifindex).unwrap();
         }
         let other = 3 - n;
         let uplink = ifindex("eth0");
@@ -138,7 +137,11 @@ impl Nodes {
             vtep6_mac: vtep,
             ..Config::default()
         };
+        // Attached only then: the kernel's own packets (duplicate address detection) would be counted as "off".
         datapath.set_config(&config).unwrap();
+        for pod in [2, 3] {
+            datapath.attach(Hook::FromPod, ifindex(&format!("v{pod}"))).unwrap();
+        }
         datapath.attach(Hook::FromNic, uplink).unwrap();
         datapath
     }

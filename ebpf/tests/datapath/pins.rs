@@ -178,3 +178,16 @@ fn an_older_process_may_still_hold_what_the_newer_one_took_over() {
     let outcome = world.pod_sends(POD, &packet);
     assert_eq!((outcome.verdict, outcome.reason), (NEXT, Reason::Off), "one set of maps");
 }
+
+/// Of a mistyped option (`--bpf-dir /etc`).
+#[test]
+fn nothing_is_ever_removed_from_a_file_system_that_is_not_bpffs() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("links").join("tcx-from_pod-1");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "mine").unwrap();
+    Datapath::remove(directory.path()).unwrap();
+    corten_ebpf::socket::remove(directory.path()).unwrap();
+    corten_ebpf::socket::remove(file.parent().unwrap()).unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+}
