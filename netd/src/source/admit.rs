@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use corten_netlink::route::Mac;
 use ipnetwork::{Ipv4Network, Ipv6Network};
@@ -63,7 +63,7 @@ pub fn admit(conf: &NetConf, local: Node, previous: Option<&Snapshot>, listed: V
     let mut snapshot = Snapshot { local, peers: Vec::new(), left_out: Vec::new(), fault: None };
     for node in holders.into_iter().chain(newcomers) {
         let name = node.name.clone();
-        let mut leave_out = |why: String| snapshot.left_out.push(LeftOut { node: name.clone(), why });
+        let mut leave_out = |why: String| snapshot.left_out.push(LeftOut::new(&name, &why));
         let Some(node) = usable(conf, node, &mut leave_out) else { continue };
         if let Some(why) = taken.conflict(&node) {
             leave_out(why);
@@ -101,6 +101,7 @@ fn usable(conf: &NetConf, node: Node, leave_out: &mut impl FnMut(String)) -> Opt
             &node.name,
             node.pod_cidrs.v4.map(|cidr| (cidr, within_v4(network, cidr))),
             node.public_ips.v4,
+            |cidr, ip| cidr.contains(ip),
             Vtep::of(node.backend, |vtep| vtep.v4),
             &network,
         )
@@ -111,6 +112,7 @@ fn usable(conf: &NetConf, node: Node, leave_out: &mut impl FnMut(String)) -> Opt
             &node.name,
             node.pod_cidrs.v6.map(|cidr| (cidr, within_v6(network, cidr))),
             node.public_ips.v6,
+            |cidr, ip| cidr.contains(ip),
             Vtep::of(node.backend, |vtep| vtep.v6),
             &network,
         )
@@ -171,12 +173,13 @@ impl Vtep {
     }
 }
 
-/// One family of a node, or what it lacks.
-fn family<Net: Display, Address>(
+/// One family of a node, or what it lacks. `holds`: whether the range holds the address.
+fn family<Net: Display + Copy, Address: Display + Copy + Into<IpAddr>>(
     family: &str,
     node: &str,
     cidr: Option<(Net, bool)>,
     public: Option<Address>,
+    holds: fn(Net, Address) -> bool,
     vtep: Vtep,
     network: &dyn Display,
 ) -> Result<Family<Net, Address>, String> {
@@ -185,12 +188,29 @@ fn family<Net: Display, Address>(
         return Err(format!("{family} pod CIDR {cidr} is not inside the network {network}"));
     }
     let public = public.ok_or_else(|| format!("node {node} has no public {family} address"))?;
+    if !is_of_one_host(public.into()) {
+        return Err(format!("its public {family} address {public} is not one that a host can have"));
+    }
+    if holds(cidr, public) {
+        return Err(format!(
+            "its public {family} address {public} is inside its own pod CIDR {cidr}: a loop"
+        ));
+    }
     let vtep = match vtep {
+        Vtep::Told(mac) if mac.0[0] & 1 != 0 || mac.0 == [0; 6] => {
+            return Err(format!("its {family} tunnel device's MAC {mac} is not one that a device can have"));
+        }
         Vtep::Missing => return Err(format!("node {node} has told no MAC of its {family} tunnel device")),
         Vtep::Told(mac) => Some(mac),
         Vtep::Needless => None,
     };
     Ok(Family { cidr, public, vtep })
+}
+
+/// What another node says of itself may be anything.
+fn is_of_one_host(ip: IpAddr) -> bool {
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || broadcast)
 }
 
 /// True when all of `cidr` lies in `network`.
@@ -380,6 +400,34 @@ mod tests {
                 "IPv4 pod CIDR 10.9.3.0/24 is not inside the network 10.244.0.0/16",
                 "node c has told no MAC of its IPv4 tunnel device"
             ]
+        );
+    }
+
+    #[test]
+    fn addresses_that_no_node_can_have_are_left_out() {
+        let mut listed = Vec::new();
+        for (i, v4) in
+            ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "10.244.14.7"].iter().enumerate()
+        {
+            let mut node = node(&format!("ip{i}"), 10 + i as u8);
+            node.pod_cidrs.v6 = None;
+            node.public_ips.v4 = Some(v4.parse().unwrap());
+            listed.push(node);
+        }
+        for (i, mac) in [[0; 6], [0xff; 6], [1, 0, 0x5e, 0, 0, 1]].into_iter().enumerate() {
+            let mut node = node(&format!("mac{i}"), 20 + i as u8);
+            node.pod_cidrs.v6 = None;
+            node.backend = Backend::Vxlan { vni: 1, vtep: Dual { v4: Some(Mac(mac)), v6: None } };
+            listed.push(node);
+        }
+        let snapshot = admit(&conf(), node("x", 2), None, listed);
+        assert_eq!(names(&snapshot), [] as [&str; 0]);
+        let whys: Vec<_> = snapshot.left_out.iter().map(|left| left.why.as_str()).collect();
+        let told = |what: &str| whys.iter().filter(|why| why.contains(what)).count();
+        assert_eq!(
+            (told("a host can have"), told("a loop"), told("a device can have")),
+            (4, 1, 3),
+            "{whys:?}"
         );
     }
 

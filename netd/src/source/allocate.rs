@@ -68,11 +68,17 @@ impl Pool {
             while taken.get(next).is_some_and(|(_, end)| *end < first) {
                 next += 1;
             }
-            // Sorted by their beginnings; one that is wide may follow a narrow one, hence any().
-            if !taken[next..].iter().take_while(|(begin, _)| *begin <= last).any(|(_, end)| *end >= first) {
-                free.push((first, last));
-            }
-            match first.checked_add(self.size()) {
+            // Sorted by their beginnings; one that is wide may follow a narrow one, hence all of them.
+            let over = taken[next..].iter().take_while(|(begin, _)| *begin <= last).map(|(_, end)| *end);
+            let after = match over.filter(|end| *end >= first).max() {
+                None => {
+                    free.push((first, last));
+                    last
+                }
+                // Past all of it at once: a key may claim any range, in IPv6 one of 2⁶⁰ subnets.
+                Some(end) => end.max(last) | (self.size() - 1),
+            };
+            match after.checked_add(1) {
                 Some(following) => first = following,
                 None => break,
             }
@@ -172,6 +178,16 @@ mod tests {
             (64, "fc00:0:0:1::".into())
         );
         assert_eq!(v6.free(&[]).len(), 100);
+    }
+
+    #[test]
+    fn a_key_that_claims_nearly_everything_takes_no_time() {
+        let keys = SubnetKeys { len: None, min: None, max: None };
+        let pool = Pool::v6("fd00::/8".parse().unwrap(), &keys).unwrap();
+        let half: Ipv6Network = "fd00::/9".parse().unwrap();
+        let free = pool.free(&[(half.network().into(), half.broadcast().into())]);
+        assert_eq!((Ipv6Addr::from(free[0].0).to_string(), free.len()), ("fd80::".into(), 100));
+        assert!(pool.free(&[(0, u128::MAX)]).is_empty());
     }
 
     #[test]

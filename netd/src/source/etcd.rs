@@ -23,9 +23,8 @@ use tracing::{error, info, warn};
 
 use super::admit::admit_found;
 use super::allocate::{Pool, Span};
-use super::file::say;
 use super::lease::{self, key, parse_key, value};
-use super::{Announcement, LeftOut, NodeSource, Remembered, Snapshot, SourceError, local_node};
+use super::{Announcement, LeftOut, NodeSource, Remembered, Snapshot, SourceError, local_node, publish};
 use crate::net_conf::NetConf;
 use crate::node::{Dual, Node, PodCidrs};
 use crate::options::EtcdOptions;
@@ -173,8 +172,7 @@ impl NodeSource for EtcdSource {
             let mut follower = Follower::new(self.shared.clone());
             follower.list().await.map_err(|error| self.shared.failed("list the subnets", &error))?;
             let first = follower.snapshot(None, None);
-            say(None, &first);
-            let (sender, receiver) = watch::channel(first);
+            let (sender, receiver) = publish::channel(first);
             tokio::spawn(follower.run(sender));
             Ok(receiver)
         }
@@ -444,7 +442,7 @@ impl Follower {
         let mut names = std::collections::HashSet::new();
         let others =
             self.leases.values().filter(|found| found.key != own.key).map(|found| match &found.node {
-                Err(why) => Err(LeftOut { node: found.key.clone(), why: why.clone() }),
+                Err(why) => Err(LeftOut::new(&found.key, why)),
                 Ok(node) if names.insert(node.name.clone()) => Ok(node.clone()),
                 // Two leases of one address: the key tells them apart.
                 Ok(node) => Ok(Node { name: format!("{} ({})", node.name, found.key), ..node.clone() }),
@@ -455,12 +453,7 @@ impl Follower {
     }
 
     fn publish(&self, sender: &watch::Sender<Snapshot>, fault: Option<String>) {
-        let previous = sender.borrow().clone();
-        let next = self.snapshot(Some(&previous), fault);
-        if next != previous {
-            say(Some(&previous), &next);
-            sender.send_replace(next);
-        }
+        publish::publish(sender, |previous| self.snapshot(Some(previous), fault));
     }
 
     async fn run(mut self, sender: watch::Sender<Snapshot>) {

@@ -20,10 +20,9 @@ use futures::future::BoxFuture;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use serde::Deserialize;
 use tokio::sync::watch;
-use tracing::{info, warn};
 
 use super::admit::admit;
-use super::{Announcement, NodeSource, Remembered, Snapshot, SourceError, local_node};
+use super::{Announcement, NodeSource, Remembered, Snapshot, SourceError, local_node, publish};
 use crate::net_conf::{BackendConf, NetConf};
 use crate::node::{Backend, Dual, Node, PodCidrs, PublicIps};
 use crate::watched::Watched;
@@ -242,8 +241,7 @@ impl NodeSource for FileSource {
         let watched = Watched::around(&self.file);
         let first = watcher.snapshot(None);
         std::future::ready(first.map(|first| {
-            say(None, &first);
-            let (sender, receiver) = watch::channel(first);
+            let (sender, receiver) = publish::channel(first);
             tokio::spawn(watcher.run(watched, sender));
             receiver
         }))
@@ -275,35 +273,13 @@ impl Watcher {
                 () = watched.changed() => {}
                 changed = self.announced.changed() => if changed.is_err() { return },
             }
-            let previous = sender.borrow().clone();
-            let next = self.snapshot(Some(&previous)).unwrap_or_else(|error| Snapshot {
-                fault: Some(format!("{error}; the last good list stays")),
-                ..previous.clone()
+            publish::publish(&sender, |previous| {
+                self.snapshot(Some(previous)).unwrap_or_else(|error| Snapshot {
+                    fault: Some(format!("{error}; the last good list stays")),
+                    ..previous.clone()
+                })
             });
-            if next != previous {
-                say(Some(&previous), &next);
-                sender.send_replace(next);
-            }
         }
-    }
-}
-
-/// Tells what a person wants to know of a change, once.
-pub(super) fn say(previous: Option<&Snapshot>, next: &Snapshot) {
-    if previous.map(|p| &p.fault) != Some(&next.fault) {
-        match &next.fault {
-            Some(fault) => warn!("{fault}"),
-            None if previous.is_some() => info!("nodes can be read again"),
-            None => {}
-        }
-    }
-    for left in &next.left_out {
-        if previous.is_none_or(|p| !p.left_out.contains(left)) {
-            warn!(node = left.node, "left out: {}", left.why);
-        }
-    }
-    if previous.is_none_or(|p| p.peers != next.peers) {
-        info!(peers = next.peers.len(), "nodes changed");
     }
 }
 

@@ -21,12 +21,13 @@ use kube::{Api, Client, Resource};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::admit::admit_found;
-use super::file::{pod_cidrs, say};
+use super::file::pod_cidrs;
 use super::lease::{backend, backend_data};
-use super::{Announcement, LeftOut, NodeSource, Remembered, Snapshot, SourceError, local_node};
+use super::{Announcement, LeftOut, NodeSource, Remembered, Snapshot, SourceError, local_node, publish};
 use crate::kube_access::causes;
 use crate::net_conf::NetConf;
 use crate::node::{Backend, Dual, Node, PublicIps};
@@ -39,6 +40,9 @@ const WATCH_S: u32 = 120;
 const SILENCE: Duration = Duration::from_secs(WATCH_S as u64 + 10);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
+/// Between two writes of this node.
+const WRITE_FIRST: Duration = Duration::from_millis(200);
+const WRITE_LAST: Duration = Duration::from_mins(1);
 
 /// The names of the annotations under one prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -330,6 +334,13 @@ impl KubeSource {
         patched.map(|_| ()).map_err(|error| failed(&tried, &error))
     }
 
+    /// Is anything to be written of this node?
+    fn lacks(&self, object: &Object) -> bool {
+        let annotations =
+            self.announced.borrow().as_ref().is_some_and(|a| object.lacking(&self.keys, a).is_some());
+        annotations || *self.up.borrow() && self.set_condition && !object.network_is_up()
+    }
+
     /// Writes of this node what `object` lacks.
     async fn publish(&self, object: &Object) -> Result<(), SourceError> {
         let announcement = self.announced.borrow().clone();
@@ -414,8 +425,7 @@ impl NodeSource for KubeSource {
             let mut follower = Follower::new(self.clone());
             follower.list().await?;
             let first = follower.snapshot(None)?;
-            say(None, &first);
-            let (sender, receiver) = watch::channel(first);
+            let (sender, receiver) = publish::channel(first);
             tokio::spawn(follower.run(sender));
             Ok(receiver)
         }
@@ -431,14 +441,52 @@ impl NodeSource for KubeSource {
     }
 }
 
+/// How often this node is written: at once after a quiet time, then ever more rarely. Who else writes its annotations
+/// (flanneld, still running) would otherwise be answered for ever, and a server that refuses be asked at every event.
+/// Pure.
+#[derive(Debug)]
+struct Pace {
+    next: Option<Instant>,
+    pause: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { next: None, pause: WRITE_FIRST }
+    }
+}
+
+impl Pace {
+    /// `Err`: not before then.
+    fn write(&mut self, now: Instant) -> Result<(), Instant> {
+        self.pause = match self.next {
+            Some(next) if now < next => return Err(next),
+            Some(next) if now < next + self.pause => (self.pause * 2).min(WRITE_LAST),
+            _ => WRITE_FIRST,
+        };
+        self.next = Some(now + self.pause);
+        Ok(())
+    }
+}
+
 /// Keeps the list of nodes.
 struct Follower {
     source: KubeSource,
+    pace: Pace,
+    /// Why this node could not be written last.
+    unwritten: Option<String>,
     announced: watch::Receiver<Option<Announcement>>,
     /// This node's object.
     own: Option<Object>,
     others: BTreeMap<String, Result<Node, LeftOut>>,
     resource_version: String,
+}
+
+async fn until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Why a watch has ended.
@@ -454,7 +502,29 @@ enum End {
 impl Follower {
     fn new(source: KubeSource) -> Self {
         let announced = source.announced.subscribe();
-        Self { source, announced, own: None, others: BTreeMap::new(), resource_version: String::new() }
+        Self {
+            source,
+            pace: Pace::default(),
+            unwritten: None,
+            announced,
+            own: None,
+            others: BTreeMap::new(),
+            resource_version: String::new(),
+        }
+    }
+
+    /// Keeps true what this node says of itself. When to look again, though nothing is told.
+    async fn write_own(&mut self) -> Option<Instant> {
+        let own = self.own.as_ref().filter(|own| self.source.lacks(own))?;
+        if let Err(later) = self.pace.write(Instant::now()) {
+            return Some(later);
+        }
+        let error = self.source.publish(own).await.err().map(|error| error.to_string());
+        if let Some(error) = error.as_ref().filter(|error| self.unwritten.as_ref() != Some(error)) {
+            warn!("{error}");
+        }
+        self.unwritten = error;
+        self.pace.next
     }
 
     async fn list(&mut self) -> Result<(), SourceError> {
@@ -484,18 +554,16 @@ impl Follower {
 
     /// `fault`: of the connection.
     fn publish(&self, sender: &watch::Sender<Snapshot>, fault: Option<&SourceError>) {
-        let previous = sender.borrow().clone();
-        let mut next = self.snapshot(Some(&previous)).unwrap_or_else(|error| Snapshot {
-            fault: Some(format!("{error}; what was known of this node stays")),
-            ..previous.clone()
+        publish::publish(sender, |previous| {
+            let mut next = self.snapshot(Some(previous)).unwrap_or_else(|error| Snapshot {
+                fault: Some(format!("{error}; what was known of this node stays")),
+                ..previous.clone()
+            });
+            if let Some(error) = fault {
+                next.fault = Some(format!("{error}; the last list stays"));
+            }
+            next
         });
-        if let Some(error) = fault {
-            next.fault = Some(format!("{error}; the last list stays"));
-        }
-        if next != previous {
-            say(Some(&previous), &next);
-            sender.send_replace(next);
-        }
     }
 
     async fn run(mut self, sender: watch::Sender<Snapshot>) {
@@ -508,7 +576,10 @@ impl Follower {
                     tokio::time::sleep(RETRY_FIRST).await;
                     Ok(())
                 }
-                Ok(End::Gone) => self.list().await,
+                Ok(End::Gone) => {
+                    tokio::time::sleep(RETRY_FIRST).await;
+                    self.list().await
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = ended {
@@ -538,13 +609,10 @@ impl Follower {
         *pause = RETRY_FIRST;
         let mut events = std::pin::pin!(events);
         loop {
-            if let Some(own) = &self.own
-                && let Err(error) = self.source.publish(own).await
-            {
-                warn!("{error}");
-            }
+            let again = self.write_own().await;
             self.publish(sender, None);
             let event = tokio::select! {
+                () = until(again) => continue,
                 () = sender.closed() => return Ok(End::Unheard),
                 changed = self.announced.changed() => match changed {
                     Ok(()) => continue,
@@ -605,7 +673,7 @@ impl KubeSource {
         match object.node(&self.keys) {
             None => drop(others.remove(&name)),
             Some(node) => {
-                let node = node.map_err(|why| LeftOut { node: name.clone(), why });
+                let node = node.map_err(|why| LeftOut::new(&name, &why));
                 others.insert(name, node);
             }
         }

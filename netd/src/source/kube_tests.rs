@@ -129,3 +129,15 @@ fn the_condition_is_up_by_flannels_reason_alone() {
     assert!(up("False", "FlannelIsUp"));
     assert!(!up("True", "FlannelIsUp") && !up("False", "CalicoIsUp"));
 }
+
+#[test]
+fn whoever_fights_for_the_annotations_is_answered_ever_more_rarely() {
+    let start = Instant::now();
+    let mut pace = Pace::default();
+    let mut writes = |from: u64, to: u64| {
+        (from..to).step_by(10).filter(|ms| pace.write(start + Duration::from_millis(*ms)).is_ok()).count()
+    };
+    assert_eq!(writes(0, 10), 1, "the first at once");
+    assert!((8..20).contains(&writes(10, 600_000)));
+    assert_eq!(writes(1_000_000, 1_000_010), 1, "at once again after a quiet time");
+}

@@ -11,6 +11,7 @@ pub mod etcd;
 pub mod file;
 pub mod kube;
 pub mod lease;
+mod publish;
 
 use std::path::Path;
 
@@ -55,6 +56,23 @@ pub struct Snapshot {
 pub struct LeftOut {
     pub node: String,
     pub why: String,
+}
+
+impl LeftOut {
+    /// `why` may quote what the node wrote of itself, which can be anything, of any length: it goes into logs and onto
+    /// terminals.
+    pub fn new(node: impl Into<String>, why: &str) -> Self {
+        const LONGEST: usize = 300;
+        let mut plain: String = why
+            .chars()
+            .take(LONGEST)
+            .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+            .collect();
+        if plain.len() < why.len() && why.chars().nth(LONGEST).is_some() {
+            plain.push_str("...");
+        }
+        Self { node: node.into(), why: plain }
+    }
 }
 
 /// See the module's text.
@@ -129,7 +147,8 @@ pub fn read_net_conf(file: &Path) -> Result<NetConf, SourceError> {
 /// This node as it announces itself, with the pod CIDRs that `place` gives it.
 ///
 /// # Errors
-/// A family of the network without a pod CIDR (which may come), or one outside the network (which a person must mend).
+/// A family of the network without a pod CIDR (which may come), or one outside the network or too small for a bridge and a
+/// pod (which a person must mend).
 pub fn local_node(
     conf: &NetConf,
     name: &str,
@@ -146,11 +165,20 @@ pub fn local_node(
             "pod CIDR {cidr} of node {name} is not inside the network {network} of net-conf; change one of them"
         ),
     };
+    let small = |cidr: String| SourceError::Invalid {
+        place: place.to_owned(),
+        problem: format!(
+            "pod CIDR {cidr} of node {name} has no room for a bridge and a pod; give it a larger one"
+        ),
+    };
     let mut pod_cidrs = PodCidrs::default();
     if let Some(network) = conf.networks.v4 {
         let cidr = cidrs.v4.ok_or_else(|| missing("IPv4"))?;
         if !admit::within_v4(network, cidr) {
             return Err(outside(cidr.to_string(), network.to_string()));
+        }
+        if cidr.prefix() > 30 {
+            return Err(small(cidr.to_string()));
         }
         pod_cidrs.v4 = Some(cidr);
     }
@@ -158,6 +186,9 @@ pub fn local_node(
         let cidr = cidrs.v6.ok_or_else(|| missing("IPv6"))?;
         if !admit::within_v6(network, cidr) {
             return Err(outside(cidr.to_string(), network.to_string()));
+        }
+        if cidr.prefix() > 126 {
+            return Err(small(cidr.to_string()));
         }
         pod_cidrs.v6 = Some(cidr);
     }
@@ -167,4 +198,37 @@ pub fn local_node(
         public_ips: announcement.public_ips,
         backend: announcement.backend,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node's annotations are its own to write, and `corten-netd status` shows them to an administrator.
+    #[test]
+    fn what_a_node_wrote_cannot_move_a_terminals_cursor_nor_fill_the_log() {
+        let left =
+            LeftOut::new("a", &format!("its backend \x1b[2J\nready yes {} is not", "x".repeat(1 << 20)));
+        assert!(left.why.starts_with("its backend \u{fffd}[2J\u{fffd}ready yes xxx"), "{}", &left.why[..40]);
+        assert!(left.why.len() < 400 && left.why.ends_with("xxx..."), "{}", left.why.len());
+        assert_eq!(LeftOut::new("a", "kürzer").why, "kürzer");
+    }
+
+    #[test]
+    fn a_pod_cidr_without_room_for_a_pod_is_refused() {
+        let conf: NetConf = r#"{"Network": "10.244.0.0/16", "EnableIPv6": true, "IPv6Network": "fd44::/48",
+            "Backend": {"Type": "host-gw"}}"#
+            .parse()
+            .unwrap();
+        let told = Announcement { public_ips: PublicIps::default(), backend: Backend::HostGw };
+        let local = |v4: &str, v6: &str| {
+            let cidrs = Dual { v4: v4.parse().ok(), v6: v6.parse().ok() };
+            local_node(&conf, "a", "there", cidrs, &told).map_err(|error| error.to_string())
+        };
+        assert!(local("10.244.1.0/30", "fd44::/126").is_ok());
+        for (v4, v6) in [("10.244.255.255/32", "fd44::/64"), ("10.244.1.0/24", "fd44::2/127")] {
+            let error = local(v4, v6).unwrap_err();
+            assert!(error.contains("no room for a bridge and a pod"), "{error}");
+        }
+    }
 }
