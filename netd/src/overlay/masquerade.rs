@@ -172,12 +172,19 @@ pub fn reconcile(socket: &mut Socket, wanted: &[Content]) -> Result<bool, Netlin
 }
 
 fn is_as_wanted(socket: &mut Socket, wanted: &[Content]) -> Result<bool, NetlinkError> {
-    let chains = socket.nft_chains(TABLE)?;
+    // A dormant table holds everything and does nothing.
+    if socket.nft_table(TABLE)?.is_some_and(|awake| !awake) {
+        return Ok(false);
+    }
+    let chains = socket.nft_chain_entries(TABLE)?;
     if chains.len() != wanted.len() {
         return Ok(false);
     }
     for content in wanted {
-        if !chains.iter().any(|chain| chain == content.chain) {
+        // Of an older version, or of another's hand, it may be hooked elsewhere.
+        let hooked = |base: &nft::BaseEntry| base.is(content.base);
+        if !chains.iter().any(|chain| chain.name == content.chain && chain.base.as_ref().is_some_and(hooked))
+        {
             return Ok(false);
         }
         let rules = socket.nft_rules(TABLE, content.chain)?;

@@ -171,10 +171,9 @@ impl Overlay {
         let mut retry = RETRY_FIRST;
         loop {
             listener.clear();
-            let outcome = {
-                let snapshot = snapshots.borrow_and_update();
-                self.pass(&snapshot)
-            };
+            // A copy: whoever publishes the next one would wait for the pass, and all who look at this one behind him.
+            let snapshot = snapshots.borrow_and_update().clone();
+            let outcome = self.pass(&snapshot);
             let pause = match outcome {
                 Err(error) if first && error.is_final() => {
                     self.undo();

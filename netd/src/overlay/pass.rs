@@ -26,11 +26,18 @@ struct Outcome {
     refused: Option<NetlinkError>,
 }
 
+impl Outcome {
+    /// A person must act.
+    fn is_final(&self) -> bool {
+        self.errors.iter().any(OverlayError::is_final)
+    }
+}
+
 impl Overlay {
     /// Makes everything as it should be, as far as it can be.
     ///
     /// # Errors
-    /// The first thing that failed; the status has all.
+    /// The first thing that failed, one that a person must mend before others; the status has all.
     pub fn pass(&mut self, snapshot: &Snapshot) -> Result<(), OverlayError> {
         let started = Instant::now();
         let mut outcome = Outcome { peers: nobody(&snapshot.peers), ..Outcome::default() };
@@ -39,27 +46,36 @@ impl Overlay {
         }
         self.publish(&outcome, started);
         let refused = outcome.refused.map(OverlayError::Netlink);
-        outcome.errors.into_iter().next().or(refused).map_or(Ok(()), Err)
+        let place = outcome.errors.iter().position(OverlayError::is_final).unwrap_or(0);
+        outcome.errors.into_iter().nth(place).or(refused).map_or(Ok(()), Err)
     }
 
     fn try_pass(&mut self, snapshot: &Snapshot, outcome: &mut Outcome) -> Result<(), OverlayError> {
         let mut host = Host::dump(&mut self.route)?;
         let uplink = find_uplink(&mut self.route, &self.config, &host, self.former)?;
         self.former = Some(uplink.index);
-        if self.status.borrow().passes == 0 {
+        let first = self.status.borrow().passes == 0;
+        if first {
             // What a person must mend is found before anything is changed.
             check(&self.config, &host, &uplink, &self.underlay.borrow())?;
+        }
+        outcome.errors.extend(sysctl::forward_packets(self.config.families(), &uplink.name).err());
+        if first && outcome.is_final() {
+            return Ok(());
         }
         for family in families(&self.config) {
             let done = self.pass_family(family, &mut host, &uplink, snapshot, outcome);
             outcome.errors.extend(done.err());
+        }
+        // Rules of a network that will not be would stay when the devices are taken away again.
+        if first && outcome.is_final() {
+            return Ok(());
         }
         let rules = self.rules(&snapshot.local);
         match masquerade::reconcile(&mut self.netfilter, &rules) {
             Ok(changed) => outcome.changes += u64::from(changed),
             Err(error) => outcome.errors.push(apply::explain(error)),
         }
-        outcome.errors.extend(sysctl::forward_packets(self.config.families(), &uplink.name).err());
         self.watch(&host, &uplink);
         let told = underlay(&self.config, &uplink, self.macs);
         self.tell_underlay(told);

@@ -91,6 +91,16 @@ fn a_deleted_or_added_nft_rule_is_put_right() {
 }
 
 #[test]
+fn a_table_that_does_nothing_though_all_is_in_it_is_made_anew() {
+    heals(&config(VXLAN_DUAL), "nft 'add table inet corten-flannel { flags dormant; }'");
+    heals(
+        &config(VXLAN_DUAL),
+        "rules=$(nft list chain inet corten-flannel forward | sed 's/priority filter/priority 10/')
+         (echo delete chain inet corten-flannel forward; echo \"$rules\") | nft -f -",
+    );
+}
+
+#[test]
 fn addresses_of_the_device_are_put_right() {
     heals(
         &config(VXLAN_DUAL),

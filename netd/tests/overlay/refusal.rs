@@ -55,6 +55,23 @@ fn a_foreign_device_that_appears_before_the_first_pass_leaves_nothing_half_made(
 }
 
 #[test]
+fn settings_that_cannot_be_written_leave_nothing_half_made() {
+    let switch = Switch::new();
+    let host = switch.node(1);
+    host.sh("echo 0 > /proc/sys/net/ipv4/ip_forward");
+    // Of this thread and those it starts.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("a mount namespace, as root");
+    host.sh("mount --make-rprivate /; mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
+    let before = host.dump();
+    let daemon = host.open(config(VXLAN_DUAL)).expect("opened");
+    let local = host.as_node(&daemon.underlay.borrow());
+    daemon.give(local, Vec::new());
+    let error = daemon.failure();
+    assert!(error.is_final() && error.to_string().contains("net/ipv4/ip_forward"), "{error}");
+    assert_eq!(host.dump(), before);
+}
+
+#[test]
 fn an_uplink_that_is_not_there_or_has_no_address_is_told() {
     let switch = Switch::new();
     let host = switch.node(1);
