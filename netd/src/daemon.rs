@@ -380,6 +380,7 @@ impl Readiness {
             return std::future::pending().await;
         }
         let mut told = false;
+        let mut said = String::new();
         loop {
             let written =
                 self.files.write(&self.nodes.borrow_and_update(), &self.underlay.borrow_and_update());
@@ -389,10 +390,17 @@ impl Readiness {
                     told = true;
                     self.tell();
                 }
-                Ok(()) => self.board.with(|facts| facts.files = None),
+                Ok(()) => {
+                    said.clear();
+                    self.board.with(|facts| facts.files = None);
+                }
                 Err(error) => {
-                    warn!("{error:#}");
-                    self.board.with(|facts| facts.files = Some(format!("{error:#}")));
+                    let why = format!("{error:#}");
+                    if why != said {
+                        warn!("{why}");
+                        said.clone_from(&why);
+                    }
+                    self.board.with(|facts| facts.files = Some(why));
                 }
             }
             tokio::select! {
@@ -416,9 +424,14 @@ impl Readiness {
         let (source, board) = (self.source.clone(), self.board.clone());
         tokio::spawn(async move {
             let mut pause = RETRY_FIRST;
+            let mut said = String::new();
             while let Err(error) = source.network_is_up().await {
-                board.with(|facts| facts.network_up = Some(error.to_string()));
-                warn!("{error}");
+                let why = error.to_string();
+                if why != said {
+                    warn!("{why}; trying again");
+                    said.clone_from(&why);
+                }
+                board.with(|facts| facts.network_up = Some(why));
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY_LAST);
             }

@@ -28,6 +28,8 @@ pub const SOCKET: &str = "netd.sock";
 /// Clients at once, per listener; more wait.
 const MAX_CLIENTS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long `corten-netd status` waits for the daemon to begin its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the daemon can say of itself.
 pub trait Answers: Send + Sync + 'static {
@@ -220,7 +222,9 @@ pub async fn ask(state_dir: &Path, path: &str, out: &mut dyn std::io::Write) -> 
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| protocol(&e))?;
     tokio::spawn(connection);
     let request = Request::get(path).header("host", "netd").body(String::new()).expect("constants of ours");
-    let mut response = client.send_request(request).await.map_err(|e| protocol(&e))?;
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, client.send_request(request)).await;
+    let late = format!("no answer within {} s; look at the daemon's log", ANSWER_TIMEOUT.as_secs());
+    let mut response = answered.map_err(|_| protocol(&late))?.map_err(|e| protocol(&e))?;
     if response.status() != StatusCode::OK {
         let said = response.into_body().collect().await.map_err(|e| protocol(&e))?.to_bytes();
         return Err(AskError::Refused(String::from_utf8_lossy(&said).trim_end().to_owned()));

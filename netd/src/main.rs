@@ -40,8 +40,9 @@ fn start(run: Run) -> Result<()> {
         Output::Json => log.with(lines.json()).init(),
         Output::Text => log.with(lines.with_ansi(false)).init(),
     }
-    // It waits nearly always: two threads, so that a long netlink dump does not keep /healthz from answering.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // It waits nearly always; a pass of the overlay or of Services holds its thread while it reads the kernel, and the third
+    // is there that neither keeps /healthz from answering.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -248,7 +248,7 @@ pub struct Run {
     #[arg(long, value_name = "FORMAT", default_value = "text", help_heading = DAEMON)]
     log_format: Output,
     /// flanneld's verbosity: from 1 debug, from 5 trace
-    #[arg(short, value_name = "NUMBER", default_value_t = 0, help_heading = DAEMON)]
+    #[arg(short, long, value_name = "NUMBER", default_value_t = 0, help_heading = DAEMON)]
     v: u8,
     #[arg(long, hide = true)]
     vmodule: Option<String>,
@@ -277,8 +277,6 @@ pub enum OptionsError {
     Vmodule,
     #[error("--log_backtrace_at is not supported: errors say where they come from")]
     Backtrace,
-    #[error("--state-dir {0}: not UTF-8")]
-    NotUtf8(PathBuf),
 }
 
 /// Where nodes come from.
@@ -582,7 +580,7 @@ mod tests {
             let mut line: Vec<String> =
                 FLAGS.iter().map(|(name, value)| format!("{dashes}{name}={value}")).collect();
             line.push(format!("{dashes}set-node-network-unavailable=F"));
-            line.push("-v=5".into());
+            line.push(format!("{dashes}v=5"));
             let line: Vec<&str> = line.iter().map(String::as_str).collect();
             let options = options(&line, &[]).unwrap();
             let SourceOptions::Etcd(etcd) = &options.source else { panic!() };
@@ -630,7 +628,8 @@ mod tests {
 
     #[test]
     fn what_does_not_go_together_or_is_not_there_is_said() {
-        let table: [(&[&str], &str); 10] = [
+        let table: [(&[&str], &str); 11] = [
+            (&["--v=many"], "invalid value 'many' for '--v"),
             (&["--iface-regex", "eth("], "--iface-regex eth( is not a regular expression"),
             (&["--node-list", "/n", "--kube-subnet-mgr"], "exclude each other"),
             (&["--etcd-keyfile", "/k"], "give both"),

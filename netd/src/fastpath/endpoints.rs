@@ -12,6 +12,9 @@ use corten_netlink::route::Mac;
 
 use crate::node::PodCidrs;
 
+/// More is no plugin's doing: a pod that may change its own addresses could fill the maps, which all pods share.
+const MAX_ADDRESSES: usize = 64;
+
 /// The CNI bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bridge {
@@ -79,6 +82,7 @@ pub enum Reason {
     Isolated,
     Queueing(String),
     NoAddress,
+    TooManyAddresses(usize),
     OutsidePodCidr,
     Claimed { by: Vec<String> },
     HostAddress,
@@ -92,6 +96,9 @@ impl fmt::Display for Reason {
             Self::Isolated => f.write_str("the bridge port is isolated"),
             Self::Queueing(kind) => write!(f, "its traffic is shaped ({kind})"),
             Self::NoAddress => f.write_str("it has no address yet"),
+            Self::TooManyAddresses(count) => {
+                write!(f, "it has {count} addresses, of which {MAX_ADDRESSES} would be believed")
+            }
             Self::OutsidePodCidr => f.write_str("the address is outside this node's pod CIDR"),
             Self::Claimed { by } => write!(f, "the address is claimed by {} too", by.join(", ")),
             Self::HostAddress => f.write_str("the address is one of this node's own"),
@@ -136,11 +143,14 @@ pub fn resolve(bridge: &Bridge, ports: &[Port], cidrs: &PodCidrs, host: &BTreeSe
     resolved
 }
 
-/// Address → the ports whose far end has it.
+/// Address → the ports whose far end has it. One that claims everything claims nothing.
 fn claims(ports: &[Port]) -> BTreeMap<IpAddr, Vec<&Port>> {
     let mut claims: BTreeMap<IpAddr, Vec<&Port>> = BTreeMap::new();
     for port in ports {
         let FarEnd::Pod { addresses, .. } = &port.far_end else { continue };
+        if addresses.len() > MAX_ADDRESSES {
+            continue;
+        }
         for address in addresses {
             let owners = claims.entry(address.ip).or_default();
             if owners.last().is_none_or(|last| last.index != port.index) {
@@ -161,6 +171,9 @@ fn unfit(bridge: &Bridge, port: &Port, addresses: &[PodAddress]) -> Option<Reaso
     }
     if let Some(kind) = &port.queueing {
         return Some(Reason::Queueing(kind.clone()));
+    }
+    if addresses.len() > MAX_ADDRESSES {
+        return Some(Reason::TooManyAddresses(addresses.len()));
     }
     addresses.iter().all(|a| is_link_local(a.ip)).then_some(Reason::NoAddress)
 }
@@ -259,6 +272,16 @@ mod tests {
                 ("veth6", "the address is claimed by veth5 too".into())
             ]
         );
+    }
+
+    #[test]
+    fn a_pod_that_claims_the_whole_range_takes_nobody_off_the_fast_path() {
+        let greedy: Vec<String> = (2..=254).map(|i| format!("10.244.1.{i}")).collect();
+        let greedy: Vec<&str> = greedy.iter().map(String::as_str).collect();
+        let got = resolved(&[pod(5, &["10.244.1.7"]), pod(6, &greedy)]);
+        assert_eq!(got.veths(), BTreeSet::from([5]));
+        let why: Vec<_> = got.left_out.iter().map(|l| (l.veth.as_str(), l.why.to_string())).collect();
+        assert_eq!(why, [("veth6", "it has 253 addresses, of which 64 would be believed".into())]);
     }
 
     #[test]

@@ -136,11 +136,18 @@ impl Fastpath {
     /// Makes maps and links as they should be, or takes everything away when the fast path is to be off.
     ///
     /// # Errors
-    /// When the kernel could not be read: nothing was changed. [`FastpathError::Refused`].
+    /// When the kernel could not be read: nothing was changed, and the status keeps what it had beside the error.
+    /// [`FastpathError::Refused`].
     pub fn pass(&mut self, input: &Input) -> Result<&Status, FastpathError> {
         let start = Instant::now();
         let (passes, changes) = (self.status.passes + 1, self.status.changes);
-        let mut status = self.one_pass(input)?;
+        let mut status = match self.one_pass(input) {
+            Ok(status) => status,
+            Err(error) => {
+                self.status.errors = vec![error.to_string()];
+                return Err(error);
+            }
+        };
         status.passes = passes;
         status.changes += changes;
         status.last_pass_us = start.elapsed().as_micros() as u64;

@@ -142,7 +142,7 @@ impl Service {
         let pass = move || {
             let start = cpu_time();
             let mut fastpath = lock(&fastpath);
-            let before = (fastpath.status().on, fastpath.status().why.clone());
+            let before = fastpath.status().clone();
             let result = fastpath.pass(&input).cloned();
             (before, result, fastpath.take_events(), cpu_time().saturating_sub(start))
         };
@@ -153,15 +153,21 @@ impl Service {
         }
         match result {
             Ok(status) => {
-                if before != (status.on, status.why.clone()) || status.passes == 1 {
+                if (before.on, &before.why) != (status.on, &status.why) || status.passes == 1 {
                     log_decision(&status);
                 }
-                status.errors.iter().for_each(|error| warn!(%error, "fast path"));
+                // Tried again every second: said once.
+                for error in status.errors.iter().filter(|error| !before.errors.contains(error)) {
+                    warn!(%error, "fast path");
+                }
                 Ok((if status.errors.is_empty() { RESYNC } else { RETRY }, cpu_time))
             }
             Err(error @ FastpathError::Refused { .. }) => Err(error),
             Err(error) => {
-                warn!(%error, "fast path: a pass failed and is tried again");
+                let told = error.to_string();
+                if !before.errors.contains(&told) {
+                    warn!("fast path: a pass failed and is tried again: {told}");
+                }
                 Ok((RETRY, cpu_time))
             }
         }

@@ -56,6 +56,8 @@ pub struct Services {
     health: HealthChecks,
     /// What the last good pass put in force.
     last: Option<(Arc<Model>, BTreeSet<IpAddr>)>,
+    /// Frontends that the programs did not take last: said once.
+    refused: BTreeSet<String>,
     status: watch::Sender<Status>,
 }
 
@@ -84,6 +86,7 @@ impl Services {
             ears: Some(ears),
             health: HealthChecks::default(),
             last: None,
+            refused: BTreeSet::new(),
             status: watch::Sender::new(Status::new(mode)),
         })
     }
@@ -207,9 +210,11 @@ impl Services {
             Ok(applied) => {
                 status.mode = Mode::SocketsAndPackets;
                 status.done.ended += applied.ended as u64;
-                for refused in &applied.refused {
+                let refused: BTreeSet<String> = applied.refused.into_iter().collect();
+                for refused in refused.difference(&self.refused) {
                     warn!("not served at sockets: {refused}");
                 }
+                self.refused = refused;
             }
             Err(error) => {
                 status.mode = Mode::PacketsOnly { why: error.to_string() };
