@@ -236,6 +236,8 @@ fn furnish() -> Result<()> {
         fs::create_dir_all(dir).with_context(|| format!("make {dir}"))?;
     }
     fresh("overlay", "/etc", "lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work")?;
+    // What lies there goes, not under: programs look for cgroup v2 in the mount table.
+    nix::mount::umount2("/sys", nix::mount::MntFlags::MNT_DETACH).context("unmount /sys")?;
     fresh("sysfs", "/sys", "")?;
     fresh("bpf", "/sys/fs/bpf", "mode=700")?;
     fresh("cgroup2", "/sys/fs/cgroup", "")

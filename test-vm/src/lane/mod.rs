@@ -3,6 +3,7 @@
 //! theme; each row says what it proves.
 
 pub mod board;
+mod carried;
 mod churn;
 mod matrix;
 mod scene;
@@ -52,7 +53,10 @@ pub fn run(extent: Extent, only: &str) -> Result<Board> {
             });
             if let Some(mut scene) = scene {
                 matrix::rows(&mut board, &group, &scene.cluster);
-                services::rows(&mut board, &group, &mut scene);
+                if fast_path == "on" {
+                    carried::rows(&mut board, &group, &scene);
+                }
+                services::rows(&mut board, &group, &scene);
                 if extent.all || backend == Backend::Vxlan || fast_path == "on" {
                     churn::rows(&mut board, &group, &mut scene, extent);
                 }

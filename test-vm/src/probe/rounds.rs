@@ -27,6 +27,8 @@ pub struct Rounds {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Counted {
+    /// Round trips that counted.
+    pub count: usize,
     pub per_second: f64,
     pub p50_micros: f64,
     pub p90_micros: f64,
@@ -94,6 +96,7 @@ fn measure(millis: u64, mut round: impl FnMut() -> Result<bool>) -> Result<Count
     took.sort_unstable();
     let micros = |part: usize| took[(took.len() * part / 100).min(took.len() - 1)].as_secs_f64() * 1e6;
     Ok(Counted {
+        count: took.len(),
         per_second: took.len() as f64 / last.duration_since(start).as_secs_f64(),
         p50_micros: micros(50),
         p90_micros: micros(90),
