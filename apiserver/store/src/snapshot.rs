@@ -121,7 +121,7 @@ impl Image {
     /// [`StoreError::Snapshot`]: it is damaged, cut short, or none.
     pub async fn read(source: &mut (dyn AsyncRead + Unpin + Send)) -> Result<Self, StoreError> {
         let mut input = Input { source, checksum: crc32fast::Hasher::new() };
-        if input.bytes(MAGIC.len()).await? != &MAGIC[..] {
+        if input.bytes(MAGIC.len()).await? != MAGIC[..] {
             return Err(StoreError::Snapshot("it does not begin as one of this version".into()));
         }
         let mut image = Self { revision: input.number().await?, kvs: Vec::new(), leases: Vec::new() };

@@ -27,7 +27,7 @@ impl Leases {
         let granted = Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0))
             .max(Duration::from_secs(1));
         // Not counted up: a lease that a crash took must not come back as somebody else's.
-        let id = (0u64..)
+        let id = (0..=u64::MAX)
             .filter_map(|round| LeaseId::of((self.random.hash_one((now, round)) >> 1) as i64))
             .find(|id| !self.all.contains_key(id))
             .expect("2^63 numbers");
@@ -106,10 +106,11 @@ mod tests {
         assert_eq!(short.granted, Duration::from_secs(1), "whole seconds");
         assert_eq!(leases.run_out(after(0)), None);
         assert_eq!(leases.run_out(after(1)), Some(short.id));
-        leases.keep_alive(short.id, after(8)).expect("there");
+        leases.keep_alive(short.id, after(9)).expect("there");
         assert_eq!(leases.run_out(after(9)), Some(long));
         leases.remove(long);
-        assert_eq!(leases.run_out(after(9)), Some(short.id));
+        assert_eq!(leases.run_out(after(9)), None);
+        assert_eq!(leases.run_out(after(10)), Some(short.id));
         assert_eq!(leases.keep_alive(long, after(9)), None);
     }
 

@@ -10,6 +10,8 @@ mod index;
 mod leases;
 mod load;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod watcher;
 mod window;
 mod writer;

@@ -170,7 +170,7 @@ impl Shared {
         for (revision, record) in records.into_iter().take_while(|(revision, _)| *revision < end) {
             match &*record {
                 Record::Put { kv, previous } if keys.contain(&kv.key) => {
-                    found.push((revision, kv.key.clone(), Some(kv.clone()), *previous))
+                    found.push((revision, kv.key.clone(), Some(kv.clone()), *previous));
                 }
                 Record::Put { .. } => {}
                 Record::Delete(deleted) => {

@@ -13,7 +13,7 @@ pub struct Memory {
     kept: RwLock<Kept>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Kept {
     meta: Meta,
     leases: BTreeMap<LeaseId, Duration>,
@@ -21,6 +21,12 @@ struct Kept {
 }
 
 impl Memory {
+    /// What a crash now would leave.
+    #[cfg(test)]
+    pub fn copy(&self) -> Self {
+        Self { kept: RwLock::new(self.kept().clone()) }
+    }
+
     fn kept(&self) -> RwLockReadGuard<'_, Kept> {
         self.kept.read().unwrap_or_else(PoisonError::into_inner)
     }

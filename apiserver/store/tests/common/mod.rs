@@ -12,7 +12,7 @@ use corten_store::{
     Watcher,
 };
 
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -25,7 +25,8 @@ pub enum Kind {
 pub struct Fixture {
     pub kind: Kind,
     pub store: Arc<dyn Store>,
-    _etcd: Option<Etcd>,
+    /// Ends with the test.
+    etcd: Option<Etcd>,
     dir: tempfile::TempDir,
 }
 
@@ -44,7 +45,7 @@ impl Fixture {
                 store
             }
         };
-        Some(Self { kind, store, _etcd: etcd, dir })
+        Some(Self { kind, store, etcd, dir })
     }
 
     /// Another store, with what is in a snapshot.
@@ -54,7 +55,7 @@ impl Fixture {
             let store = server.store().await;
             store.restore(image).await.expect("restore");
             let dir = tempfile::tempdir().expect("temporary directory");
-            return Some(Self { kind: self.kind, store: Arc::new(store), _etcd: Some(server), dir });
+            return Some(Self { kind: self.kind, store: Arc::new(store), etcd: Some(server), dir });
         }
         let dir = tempfile::Builder::new().prefix("corten-store-").tempdir().expect("temporary directory");
         let store: Arc<dyn Store> = if self.kind == Kind::Memory {
@@ -64,12 +65,12 @@ impl Fixture {
             Embedded::restore(&file, image).expect("restore");
             Arc::new(open(&file).expect("restored store"))
         };
-        Some(Self { kind: self.kind, store, _etcd: None, dir })
+        Some(Self { kind: self.kind, store, etcd: None, dir })
     }
 
     /// Restores into the store that is there.
     pub async fn restore_again(&self, image: &Image) -> Result<(), StoreError> {
-        match (self.kind, &self._etcd) {
+        match (self.kind, &self.etcd) {
             (Kind::Redb, _) => Embedded::restore(&self.dir.path().join("store.redb"), image),
             (_, Some(etcd)) => etcd.store().await.restore(image).await,
             _ => Err(StoreError::NotEmpty),

@@ -52,7 +52,7 @@ pub async fn a_lease_that_is_kept_alive_stays(fixture: &Fixture) {
 
 pub async fn a_revoked_lease_takes_its_keys_at_one_revision(fixture: &Fixture) {
     let store = &*fixture.store;
-    let lease = store.grant(Duration::from_secs(600)).await.expect("grant").id;
+    let lease = store.grant(Duration::from_mins(10)).await.expect("grant").id;
     for number in 0..300 {
         done(store.put(Put::create(format!("/l/{number}"), "x").lease(Some(lease))).await.expect("put"));
     }
@@ -79,8 +79,8 @@ pub async fn a_revoked_lease_takes_its_keys_at_one_revision(fixture: &Fixture) {
 
 pub async fn a_key_belongs_to_its_last_lease(fixture: &Fixture) {
     let store = &*fixture.store;
-    let first = store.grant(Duration::from_secs(600)).await.expect("grant").id;
-    let second = store.grant(Duration::from_secs(600)).await.expect("grant").id;
+    let first = store.grant(Duration::from_mins(10)).await.expect("grant").id;
+    let second = store.grant(Duration::from_mins(10)).await.expect("grant").id;
     let moved = leased(store, "/moved", first).await;
     let freed = leased(store, "/freed", first).await;
     leased(store, "/kept", first).await;

@@ -8,7 +8,7 @@ use crate::common::{Fixture, Kind, changes, create, delete, done, put};
 
 async fn filled(fixture: &Fixture) -> Vec<u8> {
     let store = &*fixture.store;
-    let lease = store.grant(Duration::from_secs(600)).await.expect("grant").id;
+    let lease = store.grant(Duration::from_mins(10)).await.expect("grant").id;
     for number in 0..1200 {
         let put = Put::create(format!("/s/{number:04}"), format!("value {number}"));
         done(store.put(put.lease((number % 100 == 0).then_some(lease))).await.expect("put"));

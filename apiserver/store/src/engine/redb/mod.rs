@@ -83,7 +83,7 @@ impl Redb {
             committed: AtomicI64::new(0),
             acknowledged: Mutex::new(acknowledged),
         };
-        let meta = redb.with(|database| redb.check_meta(database))?;
+        let meta = redb.with(Self::check_meta)?;
         redb.committed.store(meta.revision, Ordering::Release);
         let acknowledged = redb.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).revision;
         if meta.revision < acknowledged {
@@ -125,7 +125,7 @@ impl Redb {
     }
 
     /// Is it ours? A new file has no tables.
-    fn check_meta(&self, database: &Database) -> Result<Meta, Error> {
+    fn check_meta(database: &Database) -> Result<Meta, Error> {
         let read = database.begin_read()?;
         let tables: Vec<_> = read.list_tables()?.map(|table| table.name().to_owned()).collect();
         if tables.is_empty() {
@@ -161,13 +161,8 @@ impl Redb {
 
     fn reopen(&self) -> Result<(), StoreError> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        match &*state {
-            State::Closed => return Err(StoreError::Closed),
-            State::Open(database) => match database.begin_read().map(|_| ()) {
-                Err(::redb::TransactionError::Storage(::redb::StorageError::PreviousIo)) => {}
-                _ => return Ok(()),
-            },
-            State::Failed => {}
+        if let State::Closed = &*state {
+            return Err(StoreError::Closed);
         }
         // Let go of the file and its lock first.
         *state = State::Failed;
@@ -202,7 +197,7 @@ impl Redb {
         StoreError::Corrupted { file: self.path.clone(), what }
     }
 
-    fn decode(&self, revision: Revision, bytes: &[u8]) -> Result<Arc<Record>, Error> {
+    fn decode(revision: Revision, bytes: &[u8]) -> Result<Arc<Record>, Error> {
         let record = Record::decode(revision, bytes);
         record
             .map(Arc::new)
@@ -215,7 +210,7 @@ impl Engine for Redb {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let State::Open(database) = &*state else { return Err(StoreError::Closed) };
         let wrong = |error: Error| store_error(&self.path, "read", error);
-        let meta = self.check_meta(database).map_err(wrong)?;
+        let meta = Self::check_meta(database).map_err(wrong)?;
         if meta.revision == 0 {
             return each(Loaded::Meta(Meta::default()));
         }
@@ -234,7 +229,7 @@ impl Engine for Redb {
         for row in records.iter().map_err(|error| wrong(error.into()))? {
             let (revision, bytes) = row.map_err(|error| wrong(error.into()))?;
             let revision = revision.value();
-            each(Loaded::Record(revision, self.decode(revision, bytes.value()).map_err(wrong)?))?;
+            each(Loaded::Record(revision, Self::decode(revision, bytes.value()).map_err(wrong)?))?;
         }
         Ok(())
     }
@@ -266,7 +261,7 @@ impl Engine for Redb {
         self.with(|database| {
             let table = database.begin_read()?.open_table(RECORDS)?;
             let read = |revision: &Revision| match table.get(revision)? {
-                Some(bytes) => self.decode(*revision, bytes.value()).map(Some),
+                Some(bytes) => Self::decode(*revision, bytes.value()).map(Some),
                 None => Ok(None),
             };
             revisions.iter().map(read).collect()
@@ -279,7 +274,7 @@ impl Engine for Redb {
             let mut found = Vec::new();
             for row in table.range(from..)?.take(limit) {
                 let (revision, bytes) = row?;
-                found.push((revision.value(), self.decode(revision.value(), bytes.value())?));
+                found.push((revision.value(), Self::decode(revision.value(), bytes.value())?));
             }
             Ok(found)
         })
