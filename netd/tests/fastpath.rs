@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use common::Stage;
-use common::echo::{Bulk, EchoServer, PORT, tcp, udp};
+use common::echo::{Bulk, EchoServer, PORT, connect, round_trip, tcp, udp};
 use common::nodes::{Node, Overlay, Pod, settle, two_nodes};
 use corten_ebpf::datapath::Reason;
 
@@ -281,6 +281,67 @@ fn flows_that_nft_translates_go_both_ways_by_the_kernel() {
         }
         a.netns.sh("nft delete table inet corten-services");
     }
+}
+
+/// Nobody masquerades (`ip-masq` off), so the node port sees the pod's own address, and only conntrack of this node
+/// knows whom the pod thinks it talks to.
+fn a_node_port_answers_pods_of_other_nodes_that_are_not_masqueraded(overlay: Overlay, reason: Reason) {
+    let stage = Stage::new();
+    let [mut a, mut b] = two_nodes(&stage, overlay);
+    let (near, far) = (a.pod(&stage), b.pod(&stage));
+    let _server = EchoServer::start(&near.netns, 1);
+    near.ips().into_iter().for_each(|ip| settle(&far.netns, ip));
+    a.netns.sh(&format!(
+        "nft -f - <<'RULES'
+table inet corten-services {{
+    chain services {{
+        type nat hook prerouting priority dstnat;
+        fib daddr type local tcp dport 30080 dnat ip to {v4}:{PORT}
+        fib daddr type local tcp dport 30080 dnat ip6 to [{v6}]:{PORT}
+        fib daddr type local udp dport 30080 dnat ip to {v4}:{PORT}
+        fib daddr type local udp dport 30080 dnat ip6 to [{v6}]:{PORT}
+    }}
+}}
+RULES
+",
+        v4 = near.v4,
+        v6 = near.v6
+    ));
+    // By the uplink's addresses, and by those that the node has among its pods'.
+    let ports: [SocketAddr; 4] =
+        ["192.0.2.1:30080", "[2001:db8::1]:30080", "10.244.1.1:30080", "[fd00:1::1]:30080"]
+            .map(|to| to.parse().unwrap());
+    let old: Vec<Bulk> = ports.map(|to| Bulk::start(&far.netns, to)).into();
+    old.iter().for_each(Bulk::progresses);
+    a.pass();
+    b.pass();
+    assert!(a.fastpath.status().on, "{}", a.fastpath.status());
+    for to in ports {
+        let (mut stream, sign) = connect(&far.netns, to).unwrap_or_else(|e| panic!("TCP to {to}: {e}"));
+        assert_eq!(sign, 1);
+        round_trip(&mut stream, &[7; 30_000]).unwrap_or_else(|e| panic!("TCP to {to}: {e}"));
+        udp(&far.netns, to).unwrap_or_else(|e| panic!("UDP to {to}: {e}"));
+    }
+    old.iter().for_each(Bulk::progresses);
+    assert!(a.count("from-pod", Reason::Slow) > 0, "{:?}", a.counters());
+    // Beside them, straight to the pod is fast.
+    let fast = |node: &Node| node.count("from-pod", reason);
+    let before = fast(&a);
+    for ip in near.ips() {
+        tcp(&far.netns, ip).expect("TCP");
+    }
+    assert!(fast(&a) > before + 8, "{:?}", a.counters());
+    old.into_iter().for_each(Bulk::end);
+}
+
+#[test]
+fn a_node_port_answers_vxlan_pods_that_are_not_masqueraded() {
+    a_node_port_answers_pods_of_other_nodes_that_are_not_masqueraded(Overlay::Vxlan, Reason::Vxlan);
+}
+
+#[test]
+fn a_node_port_answers_host_gw_pods_that_are_not_masqueraded() {
+    a_node_port_answers_pods_of_other_nodes_that_are_not_masqueraded(Overlay::HostGw, Reason::Gateway);
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub mod map {
     pub const NODES: &str = "nodes";
     pub const CONFIG: &str = "config";
     pub const SLOW: &str = "slow";
+    pub const GUESTS: &str = "guests";
     pub const COUNTERS: &str = "counters";
     pub const EVENTS: &str = "events";
 }
@@ -120,6 +121,9 @@ pub struct Config {
     /// Our pods' CIDRs as address and mask, IPv4 mapped (mask starting with 96 ones). All zero: not used.
     pub pods4: Range,
     pub pods6: Range,
+    /// The cluster's networks, with the pods of all nodes; as above.
+    pub cluster4: Range,
+    pub cluster6: Range,
     /// Our tunnel devices' addresses, with vxlan.
     pub vtep4_mac: [u8; 6],
     pub vtep6_mac: [u8; 6],
@@ -134,8 +138,17 @@ pub struct Range {
     pub mask: Address,
 }
 
-/// Key of `slow` (LRU_HASH): a pod's end of a flow that conntrack may have translated. Packets to or from it stay with
-/// the kernel in both directions.
+impl Range {
+    /// An unused family's holds nothing.
+    #[must_use]
+    pub fn contains(&self, address: Address) -> bool {
+        let mask = u128::from_be_bytes(self.mask);
+        mask != 0 && u128::from_be_bytes(address) & mask == u128::from_be_bytes(self.network)
+    }
+}
+
+/// Key of `slow` (LRU_HASH): the end of a flow that conntrack of this node may have translated, at a pod that opened it.
+/// Packets to or from it stay with the kernel in both directions.
 #[repr(C, align(4))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Source {
@@ -153,6 +166,10 @@ pub struct Until {
     /// CLOCK_MONOTONIC; 0: until it is evicted.
     pub expires_ns: u64,
 }
+
+/// The only value of `guests` (ARRAY): other than 0 once the end of another node's pod was put into `slow`. Where pods
+/// are masqueraded on their way to nodes that never happens, and nobody looks.
+pub type Guests = u32;
 
 /// Which program counted.
 #[repr(u8)]
@@ -352,7 +369,7 @@ mod tests {
         assert_eq!(size_of::<Endpoint>(), 4 + 6 + 6);
         assert_eq!(size_of::<Cidr>(), 4 + 16);
         assert_eq!(size_of::<Node>(), 16 + 16 + 4 + 2 + 1 + 1 + 6 + 2);
-        assert_eq!(size_of::<Config>(), 3 * 4 + 2 + 2 + 16 + 16 + 32 + 32 + 6 + 6 + 4);
+        assert_eq!(size_of::<Config>(), 3 * 4 + 2 + 2 + 16 + 16 + 4 * 32 + 6 + 6 + 4);
         assert_eq!(size_of::<Source>(), 16 + 2 + 1 + 1);
         assert_eq!(size_of::<Count>(), 16);
         assert_eq!(size_of::<Event>(), 8 + 4 + 4 + 16 + 16 + 2 + 2 + 4);

@@ -58,8 +58,10 @@ pub trait Family {
     fn next_hop(address: &Address) -> bpf_redir_neigh;
 
     fn public_ip(config: &Config) -> Address;
-    /// Is the address in our pods' CIDR?
+    /// In our pods' CIDR?
     fn is_ours(address: &Address, config: &Config) -> bool;
+    /// In the cluster's network, which has the pods of all nodes?
+    fn is_pod(address: &Address, config: &Config) -> bool;
     /// Of two addresses of this family.
     fn same(one: &Address, other: &Address) -> bool;
     fn vtep_mac(config: &Config) -> Mac;
@@ -104,6 +106,24 @@ pub struct Ipv6 {
     pub hop_limit: u8,
     pub source: Address,
     pub destination: Address,
+}
+
+#[inline(always)]
+fn in_v4(address: &Address, range: &Range) -> bool {
+    // The words before are the same in all IPv4 addresses, also in a network; an unused family's network has none.
+    let (network, mask) = (words(&range.network), words(&range.mask));
+    network[2] == MAPPED && address[3] & mask[3] == network[3]
+}
+
+#[inline(always)]
+fn in_v6(address: &Address, range: &Range) -> bool {
+    let (network, mask) = (words(&range.network), words(&range.mask));
+    // An unused family has a mask of zero, which would hold everything.
+    mask[0] != 0
+        && address[0] & mask[0] == network[0]
+        && address[1] & mask[1] == network[1]
+        && address[2] & mask[2] == network[2]
+        && address[3] & mask[3] == network[3]
 }
 
 impl Family for V4 {
@@ -181,9 +201,12 @@ impl Family for V4 {
 
     #[inline(always)]
     fn is_ours(address: &Address, config: &Config) -> bool {
-        // The words before are the same in all IPv4 addresses, also in a network; an unused family's network has none.
-        let (network, mask) = (words(&config.pods4.network), words(&config.pods4.mask));
-        network[2] == MAPPED && address[3] & mask[3] == network[3]
+        in_v4(address, &config.pods4)
+    }
+
+    #[inline(always)]
+    fn is_pod(address: &Address, config: &Config) -> bool {
+        in_v4(address, &config.cluster4)
     }
 
     #[inline(always)]
@@ -279,14 +302,12 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_ours(address: &Address, config: &Config) -> bool {
-        let Range { network, mask } = &config.pods6;
-        let (network, mask) = (words(network), words(mask));
-        // An unused family has a mask of zero, which would hold everything.
-        mask[0] != 0
-            && address[0] & mask[0] == network[0]
-            && address[1] & mask[1] == network[1]
-            && address[2] & mask[2] == network[2]
-            && address[3] & mask[3] == network[3]
+        in_v6(address, &config.pods6)
+    }
+
+    #[inline(always)]
+    fn is_pod(address: &Address, config: &Config) -> bool {
+        in_v6(address, &config.cluster6)
     }
 
     #[inline(always)]

@@ -31,7 +31,7 @@ pub fn from_nic(context: TcContext) -> i32 {
 
 #[inline(always)]
 fn decide(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
-    if config.state != state::ON {
+    if config.state == state::OFF {
         return Err(Reason::Off);
     }
     let ethernet: Ethernet = packet.header(0)?;
@@ -44,16 +44,26 @@ fn decide(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
     }
 }
 
-/// Most of what a NIC receives is for the node itself: found out by two comparisons.
+/// Most of what a NIC receives is for the node itself: found out by some comparisons.
 #[inline(always)]
 fn received<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
     packet.linear(ETHERNET + size_of::<Headers<F::Header>>())?;
     let ip: F::Header = packet.header(ETHERNET)?;
     let destination = F::destination(&ip);
     if F::protocol(&ip) == UDP && F::same(&destination, &F::public_ip(config)) {
-        return tunnelled::<F>(packet, config);
+        F::plain(&ip)?;
+        if packet.read(ETHERNET).is_some_and(|headers| is_vxlan::<F>(headers, config)) {
+            return tunnelled::<F>(packet, config);
+        }
     }
     if !F::is_ours(&destination, config) {
+        let source = F::source(&ip);
+        if F::is_pod(&source, config)
+            && !F::is_ours(&source, config)
+            && let Ok(flow) = Flow::read::<F>(packet, ETHERNET)
+        {
+            slow::record_guest::<F>(packet, ETHERNET, &flow);
+        }
         return Err(Reason::NotOurs);
     }
     let flow = Flow::read::<F>(packet, ETHERNET)?;
@@ -61,21 +71,20 @@ fn received<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason>
     if sender.mode != mode::GATEWAY {
         return Err(Reason::SpoofedNode);
     }
-    let peer = receiver::<F>(config, &flow)?;
+    let peer = receiver::<F>(packet, config, ETHERNET, &flow)?;
     deliver::<F>(packet, flow, peer, Reason::Gateway)
+}
+
+#[inline(always)]
+fn is_vxlan<F: Family>(headers: Headers<F::Header>, config: &Config) -> bool {
+    headers.transport.destination_port == u16::from_ne_bytes(config.port)
 }
 
 /// Out of vxlan from a node that we know.
 #[inline(always)]
 fn tunnelled<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
     packet.linear(ETHERNET + size_of::<Tunnelled<F::Header>>())?;
-    let Some(Tunnelled { outer, ethernet, inner }) = packet.read::<Tunnelled<F::Header>>(ETHERNET) else {
-        return short::<F>(packet, config);
-    };
-    F::plain(&outer.ip)?;
-    if outer.udp.destination_port != u16::from_ne_bytes(config.port) {
-        return Err(Reason::NotOurs);
-    }
+    let Tunnelled { outer, ethernet, inner } = packet.header::<Tunnelled<F::Header>>(ETHERNET)?;
     if outer.vxlan.flags != Vxlan::FLAGS || outer.vxlan.vni != Vxlan::vni(config.vni) {
         return Err(Reason::Vni);
     }
@@ -90,7 +99,7 @@ fn tunnelled<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason
     if sender.mode != mode::VXLAN || !F::same(&words(&sender.ip), &F::source(&outer.ip)) {
         return Err(Reason::SpoofedNode);
     }
-    let peer = receiver::<F>(config, &flow)?;
+    let peer = receiver::<F>(packet, config, ETHERNET + F::ROOM, &flow)?;
     if F::ecn(&outer.ip) == CE && F::ecn(&flow.ip) != CE {
         return Err(Reason::Congestion);
     }
@@ -98,25 +107,26 @@ fn tunnelled<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason
     deliver::<F>(packet, flow, peer, Reason::Vxlan)
 }
 
-/// Too short for any packet that we would take out: another service's, or one that is none.
+/// The pod of ours that the packet, whose IP header is at `offset`, is for, if its device lives and the packet may take
+/// the fast path.
 #[inline(always)]
-fn short<F: Tunnel>(packet: &Packet, config: &Config) -> Result<Fast, Reason> {
-    let outer = packet.read::<Headers<F::Header>>(ETHERNET).ok_or(Reason::NotOurs)?;
-    if outer.transport.destination_port != u16::from_ne_bytes(config.port) {
-        return Err(Reason::NotOurs);
-    }
-    Err(Reason::Malformed)
-}
-
-/// The pod of ours that the packet is for, if its device lives and the packet may take the fast path.
-#[inline(always)]
-fn receiver<F: Family>(config: &Config, flow: &Flow<F::Header>) -> Result<&'static Endpoint, Reason> {
+fn receiver<F: Family>(
+    packet: &Packet,
+    config: &Config,
+    offset: usize,
+    flow: &Flow<F::Header>,
+) -> Result<&'static Endpoint, Reason> {
     let destination = flow.destination::<F>();
-    if !F::is_ours(&destination, config) {
+    let pod = if F::is_ours(&destination, config) { endpoint(&destination) } else { None };
+    let Some(peer) = pod else {
+        // The node itself, by an address of its pod network.
+        slow::record_guest::<F>(packet, offset, flow);
         return Err(Reason::UnknownPeer);
+    };
+    if config.state != state::ON {
+        return Err(Reason::Off);
     }
-    let peer = endpoint(&destination).ok_or(Reason::UnknownPeer)?;
-    if slow::is_slow(&flow.destination_end::<F>()) {
+    if slow::is_slow(&flow.destination_end::<F>()) || slow::is_slow_guest(&flow.source_end::<F>()) {
         return Err(Reason::Slow);
     }
     if !is_live(peer.ifindex) {

@@ -9,7 +9,7 @@ use corten_ebpf_layout::datapath::{Config, Endpoint, Hook, Node, Reason, Source,
 
 use crate::encap::{self, Tunnel};
 use crate::family::{Family as _, V4, V6, words};
-use crate::flow::{Flow, Headers, is_translated};
+use crate::flow::{Flow, Headers};
 use crate::maps::{CONFIG, endpoint, is_live, node};
 use crate::packet::{ETHERNET, Ethernet, Frame, Mac, NEXT, Packet, TCP, Transport, mac};
 use crate::slow;
@@ -62,21 +62,16 @@ fn sent<F: Tunnel>(packet: &Packet, config: &Config, ethernet: Ethernet) -> Resu
         }
     } else if let Some(node) = node(&destination) {
         may_be_fast(config, &flow.source_end::<F>())?;
+        if slow::is_slow_guest(&flow.destination_end::<F>()) {
+            return Err(Reason::Slow);
+        }
         if ethernet.destination != mac(&me.gateway_mac) {
             return Err(Reason::NotToGateway);
         }
         return to_node::<F>(packet, config, flow, node);
     }
     // Outside, a Service, a host: the kernel's, and the replies too.
-    let protocol = F::protocol(&flow.ip);
-    if is_translated(protocol) {
-        let mut flags = 0;
-        if protocol == TCP {
-            packet.linear(ETHERNET + size_of::<F::Header>() + TCP_HEADER)?;
-            flags = packet.header::<u8>(ETHERNET + size_of::<F::Header>() + slow::TCP_FLAGS)?;
-        }
-        slow::record(&flow.source_end::<F>(), flags);
-    }
+    slow::record::<F>(packet, ETHERNET, &flow);
     Err(Reason::UnknownPeer)
 }
 

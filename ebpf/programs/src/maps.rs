@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use corten_ebpf_layout::datapath::{
-    Cidr, Config, Count, EVENTS_BYTES, Endpoint, HOOKS, MAX_ENDPOINTS, MAX_NODES, MAX_SLOW, Node, REASONS,
+    Cidr, Config, Count, EVENTS_BYTES, Endpoint, Guests, HOOKS, MAX_ENDPOINTS, MAX_NODES, MAX_SLOW, Node, REASONS,
     Source, Until,
 };
 
@@ -25,6 +25,9 @@ pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 
 #[map(name = "slow")]
 pub static SLOW: LruHashMap<Source, Until> = LruHashMap::with_max_entries(MAX_SLOW, 0);
+
+#[map(name = "guests")]
+pub static GUESTS: Array<Guests> = Array::with_max_entries(1, 0);
 
 #[map(name = "counters")]
 pub static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(HOOKS * REASONS, 0);

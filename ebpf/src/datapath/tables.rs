@@ -8,8 +8,8 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use corten_ebpf_layout::datapath::{
-    Address, Cidr, Config, Count, EVENTS_BYTES, Endpoint, HOOKS, Hook, MAX_ENDPOINTS, MAX_NODES, MAX_SLOW,
-    Node, REASONS, Reason, Source, Until, counter, map,
+    Address, Cidr, Config, Count, EVENTS_BYTES, Endpoint, Guests, HOOKS, Hook, MAX_ENDPOINTS, MAX_NODES,
+    MAX_SLOW, Node, REASONS, Range, Reason, Source, Until, counter, map,
 };
 
 use super::convert::{Prefix, address, ip};
@@ -23,6 +23,7 @@ pub struct Tables {
     nodes: LpmTrie<MapData, Address, Plain<Node>>,
     config: Array<MapData, Plain<Config>>,
     slow: HashMap<MapData, Plain<Source>, Plain<Until>>,
+    guests: Array<MapData, Guests>,
     counters: PerCpuArray<MapData, Plain<Count>>,
 }
 
@@ -34,6 +35,7 @@ impl Tables {
             nodes: take(ebpf, map::NODES)?,
             config: take(ebpf, map::CONFIG)?,
             slow: take(ebpf, map::SLOW)?,
+            guests: take(ebpf, map::GUESTS)?,
             counters: take(ebpf, map::COUNTERS)?,
         })
     }
@@ -53,12 +55,13 @@ pub struct Shape {
     entries: u32,
 }
 
-pub const SHAPES: [Shape; 7] = [
+pub const SHAPES: [Shape; 8] = [
     shape(map::EPS, MapType::Hash, size_of::<Address>(), size_of::<Endpoint>(), MAX_ENDPOINTS),
     shape(map::LIVE, MapType::DevMapHash, 4, 8, MAX_ENDPOINTS),
     shape(map::NODES, MapType::LpmTrie, size_of::<Cidr>(), size_of::<Node>(), MAX_NODES),
     shape(map::CONFIG, MapType::Array, 4, size_of::<Config>(), 1),
     shape(map::SLOW, MapType::LruHash, size_of::<Source>(), size_of::<Until>(), MAX_SLOW),
+    shape(map::GUESTS, MapType::Array, 4, size_of::<Guests>(), 1),
     shape(map::COUNTERS, MapType::PerCpuArray, 4, size_of::<Count>(), HOOKS * REASONS),
     shape(map::EVENTS, MapType::RingBuf, 0, 0, EVENTS_BYTES),
 ];
@@ -153,10 +156,18 @@ impl Datapath {
         if config.state == state { Ok(()) } else { self.set_config(&Config { state, ..config }) }
     }
 
-    /// Keeps a flow of a pod with the kernel: until it is evicted, or the program sees it end.
+    /// Keeps a flow of a pod, of this node or another, with the kernel: until it is evicted, or the program sees it end.
     pub fn insert_slow(&mut self, end: SlowEnd) -> Result<(), DatapathError> {
         let until = Until { expires_ns: 0 };
-        self.tables.slow.insert(Plain(source(end)), Plain(until), 0).map_err(error(map::SLOW))
+        self.tables.slow.insert(Plain(source(end)), Plain(until), 0).map_err(error(map::SLOW))?;
+        let config = self.config()?;
+        let is_in = |range: &Range| range.contains(address(end.ip));
+        if [config.cluster4, config.cluster6].iter().any(is_in)
+            && ![config.pods4, config.pods6].iter().any(is_in)
+        {
+            self.tables.guests.set(0, 1, 0).map_err(error(map::GUESTS))?;
+        }
+        Ok(())
     }
 
     /// The flows that are kept with the kernel; those that ended a while ago are still there.

@@ -133,6 +133,8 @@ impl Nodes {
             ip6: address(parse(&format!("fd99::{n}"))),
             pods4: range(prefix(&format!("10.244.{n}.0/24"))),
             pods6: range(prefix(&format!("fd00:{n}::/64"))),
+            cluster4: range(prefix("10.244.0.0/16")),
+            cluster6: range(prefix("fd00::/16")),
             vtep4_mac: vtep,
             vtep6_mac: vtep,
             ..Config::default()

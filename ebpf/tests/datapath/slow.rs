@@ -126,6 +126,84 @@ fn flows_that_conntrack_knows_can_be_put_in() {
     assert_eq!(world.nic_receives(&vxlan("fd99::2", "fd99::1", 1, &inner)).reason, Reason::Slow);
 }
 
+/// A node port here, called by a pod of another node that is not masqueraded: what comes in and what may go out.
+#[test]
+fn flows_of_other_nodes_pods_to_this_node_are_the_kernels_both_ways() {
+    // A pod here, pods of a vxlan and of a host-gw node, this node's address and one that it has in its pod network.
+    for (pod, vxlan_pod, gateway_pod, us, bridge) in [
+        (A, REMOTE, "10.244.3.7", "192.168.0.1", "10.244.1.1"),
+        ("fd00:1::2", "fd00:2::7", "fd00:3::7", "fd99::1", "fd00:1::1"),
+    ] {
+        for (remote, port, to, by_vxlan) in [
+            (vxlan_pod, 40000, us, false),
+            (vxlan_pod, 40001, bridge, true),
+            (gateway_pod, 40002, us, false),
+            (gateway_pod, 40003, bridge, false),
+        ] {
+            for udp in [false, true] {
+                let Some(mut world) = World::new() else { return };
+                let packet = |from, to, ports, flags| match udp {
+                    true => Ip::udp(from, to, ports, 9),
+                    false => Ip::tcp(from, to, ports, flags, 0),
+                };
+                let peer = if pod == A { "192.168.0.2" } else { "fd99::2" };
+                let receive = |world: &mut World, packet: &Ip, by_vxlan| match by_vxlan {
+                    true => world.nic_receives(&vxlan(peer, us, 1, &packet.frame(VTEP2, VTEP))).reason,
+                    false => world.nic_receives(packet).reason,
+                };
+                let case = format!("{remote} to {to}, UDP {udp}");
+                let reply = packet(pod, remote, (80, port), SYN | ACK);
+                assert!(world.sends(&reply).is_fast(), "{case}: before");
+                let reason = receive(&mut world, &packet(remote, to, (port, 30080), SYN), by_vxlan);
+                assert!(!reason.is_fast(), "{case}: {reason:?}");
+                assert_eq!(world.sends(&reply), Reason::Slow, "{case}");
+                // The same end straight to the pod: its replies are slow, so it is as well.
+                let straight = packet(remote, pod, (port, 80), SYN);
+                assert_eq!(receive(&mut world, &straight, remote == vxlan_pod), Reason::Slow, "{case}");
+                // Other flows of that pod are not concerned.
+                assert!(world.sends(&packet(pod, remote, (80, port + 9), ACK)).is_fast(), "{case}");
+                let other = packet(remote, pod, (port + 9, 80), SYN);
+                assert!(receive(&mut world, &other, remote == vxlan_pod).is_fast(), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_nodes_send_and_what_servers_answer_to_this_node_is_not_recorded() {
+    let Some(mut world) = World::new() else { return };
+    let us = "192.168.0.1";
+    for packet in [
+        Ip::tcp("192.168.0.2", us, (40000, 30080), SYN, 0),
+        Ip::udp("192.0.2.9", us, (40000, 30080), 9),
+        Ip::tcp(REMOTE, us, (8080, 40000), SYN | ACK, 0),
+        Ip::tcp(REMOTE, us, (8080, 40000), ACK, 9),
+        Ip::icmp(REMOTE, us, 8, 0),
+        // Our own pods' addresses do not come from outside.
+        Ip::tcp(A, us, (40000, 30080), SYN, 0),
+    ] {
+        assert_eq!(world.nic_receives(&packet).reason, Reason::NotOurs);
+    }
+    // From a node that has not these pods.
+    let inner = Ip::tcp("10.244.3.7", "10.244.1.1", (40000, 30080), SYN, 0).frame(VTEP2, VTEP);
+    assert_eq!(world.nic_receives(&vxlan("192.168.0.2", us, 1, &inner)).reason, Reason::SpoofedNode);
+    assert!(world.datapath.slow().unwrap().is_empty());
+}
+
+#[test]
+fn flows_of_other_nodes_pods_are_recorded_while_observing_and_can_be_put_in() {
+    let Some(mut world) = World::new() else { return };
+    world.datapath.set_state(state::OBSERVE).unwrap();
+    let call = Ip::tcp(REMOTE, "192.168.0.1", (40000, 30080), SYN, 0);
+    assert_eq!(world.nic_receives(&call).reason, Reason::NotOurs);
+    world.datapath.set_state(state::ON).unwrap();
+    assert_eq!(world.sends(&Ip::tcp(A, REMOTE, (80, 40000), SYN | ACK, 0)), Reason::Slow);
+
+    let Some(mut world) = World::new() else { return };
+    world.datapath.insert_slow(SlowEnd { ip: parse(REMOTE), port: 40000, protocol: 6 }).unwrap();
+    assert_eq!(world.sends(&Ip::tcp(A, REMOTE, (80, 40000), ACK, 0)), Reason::Slow);
+}
+
 #[test]
 fn an_event_tells_what_was_seen_and_not_too_often() {
     let Some(mut world) = World::new() else { return };

@@ -79,6 +79,8 @@ impl World {
             ip6: address(parse("fd99::1")),
             pods4: range(prefix("10.244.1.0/24")),
             pods6: range(prefix("fd00:1::/64")),
+            cluster4: range(prefix("10.244.0.0/16")),
+            cluster6: range(prefix("fd00::/16")),
             vtep4_mac: VTEP,
             vtep6_mac: VTEP,
             ..Config::default()

@@ -277,7 +277,8 @@ impl Fastpath {
     ) -> Result<Status, FastpathError> {
         let datapath = self.datapath.as_mut().expect("loaded when the decision is on");
         let uplinks = BTreeSet::from([input.uplink]);
-        let desired = tables::desired(&input.local, input.backend, &uplinks, &seen.pods, nodes);
+        let desired =
+            tables::desired(&input.local, &input.networks, input.backend, &uplinks, &seen.pods, nodes);
         let actual = apply::actual(datapath)?;
         let changes = plan::diff(&desired, &actual);
         let mut errors = apply::apply(datapath, self.netfilter.as_mut(), &desired.config, &changes);

@@ -7,12 +7,12 @@ use corten_ebpf::datapath::{
     Address, Config, Endpoint, Node, Prefix, Range, TOLD, address, mode, range, state,
 };
 use corten_netlink::route::Mac;
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::endpoints::Resolved;
 use super::nodes::{Mode, Nodes};
 use crate::net_conf::BackendConf;
-use crate::node::{Backend, Node as ClusterNode};
+use crate::node::{Backend, Node as ClusterNode, PodCidrs};
 
 /// The address of a family that is not used.
 const UNUSED: Address = [0; 16];
@@ -34,6 +34,7 @@ pub struct Tables {
 /// The maps for these pods and nodes, with the programs switched on.
 pub fn desired(
     local: &ClusterNode,
+    networks: &PodCidrs,
     backend: BackendConf,
     uplinks: &BTreeSet<u32>,
     pods: &Resolved,
@@ -41,7 +42,7 @@ pub fn desired(
 ) -> Tables {
     let veths = pods.veths();
     Tables {
-        config: config(local, backend),
+        config: config(local, networks, backend),
         endpoints: pods
             .endpoints
             .iter()
@@ -78,7 +79,7 @@ fn node(entry: &super::nodes::NodeEntry) -> Node {
     }
 }
 
-fn config(local: &ClusterNode, backend: BackendConf) -> Config {
+fn config(local: &ClusterNode, networks: &PodCidrs, backend: BackendConf) -> Config {
     let (vni, port) = match backend {
         BackendConf::HostGw => (0, 0),
         BackendConf::Vxlan(conf) => (conf.vni, conf.port),
@@ -87,6 +88,8 @@ fn config(local: &ClusterNode, backend: BackendConf) -> Config {
         Backend::HostGw => crate::node::Dual::default(),
         Backend::Vxlan { vtep, .. } => vtep,
     };
+    let v4 = |cidr: Option<Ipv4Network>| cidr.map_or_else(Range::default, |c| range(prefix(c.into())));
+    let v6 = |cidr: Option<Ipv6Network>| cidr.map_or_else(Range::default, |c| range(prefix(c.into())));
     let mac = |mac: Option<Mac>| mac.map_or([0; 6], |mac| mac.0);
     Config {
         state: state::ON,
@@ -95,8 +98,10 @@ fn config(local: &ClusterNode, backend: BackendConf) -> Config {
         port: port.to_be_bytes(),
         ip4: local.public_ips.v4.map_or(UNUSED, |ip| address(ip.into())),
         ip6: local.public_ips.v6.map_or(UNUSED, |ip| address(ip.into())),
-        pods4: local.pod_cidrs.v4.map_or_else(Range::default, |c| range(prefix(c.into()))),
-        pods6: local.pod_cidrs.v6.map_or_else(Range::default, |c| range(prefix(c.into()))),
+        pods4: v4(local.pod_cidrs.v4),
+        pods6: v6(local.pod_cidrs.v6),
+        cluster4: v4(networks.v4),
+        cluster6: v6(networks.v6),
         vtep4_mac: mac(vtep.v4),
         vtep6_mac: mac(vtep.v6),
         ..Config::default()
@@ -134,7 +139,8 @@ mod tests {
             mtu: 1450,
         };
         let nodes = Nodes { entries: [("10.244.2.0/24".parse().unwrap(), entry)].into(), unserved: vec![] };
-        let tables = desired(&local, backend, &BTreeSet::from([3]), &pods, &nodes);
+        let networks = Dual { v4: Some("10.244.0.0/16".parse().unwrap()), v6: None };
+        let tables = desired(&local, &networks, backend, &BTreeSet::from([3]), &pods, &nodes);
         assert_eq!(tables.live, BTreeSet::from([3, 5]));
         assert_eq!((tables.pods, tables.nics), (BTreeSet::from([5]), BTreeSet::from([3])));
         assert_eq!(tables.endpoints[&"10.244.1.9".parse::<IpAddr>().unwrap()].mac, [2; 6]);
@@ -143,6 +149,10 @@ mod tests {
         let config = tables.config;
         assert_eq!((config.state, config.vni, config.port), (state::ON, 7, 8472_u16.to_be_bytes()));
         assert_eq!((config.ip4, config.ip6), (address("192.0.2.1".parse().unwrap()), UNUSED));
+        assert_eq!(
+            (config.cluster4, config.cluster6),
+            (range(prefix("10.244.0.0/16".parse().unwrap())), Range::default())
+        );
         assert_eq!((config.vtep4_mac, config.pods6), (vtep.0, Range::default()));
     }
 }
