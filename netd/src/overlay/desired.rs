@@ -154,7 +154,7 @@ pub fn plan(
     let Some(own) = family.pod_cidr(local) else { return Ok(None) };
     let tunnel = match ground.backend {
         BackendConf::HostGw => {
-            refuse_translation(family, ground)?;
+            refuse_translation(family, ground, local)?;
             None
         }
         BackendConf::Vxlan(conf) => Some(tunnel(family, ground, conf, own)?),
@@ -179,8 +179,12 @@ pub fn plan(
     }))
 }
 
-/// By what this node is to tell, not by what the source knows yet: an address may just have changed.
-fn refuse_translation(family: Family, ground: &Ground<'_>) -> Result<(), OverlayError> {
+/// One of the two has to be the uplink's address: what this node is to tell (an address may just have changed, and the
+/// source not know it yet), or what the source says (a list may have changed that told us an address at the start).
+fn refuse_translation(family: Family, ground: &Ground<'_>, local: &Node) -> Result<(), OverlayError> {
+    if family.public_ip(local) == Some(ground.local_ip) {
+        return Ok(());
+    }
     let told = match family {
         Family::V4 => ground.uplink.public_ips.v4.map(IpAddr::V4),
         Family::V6 => ground.uplink.public_ips.v6.map(IpAddr::V6),
@@ -399,11 +403,15 @@ pub(super) mod tests {
     fn host_gw_wants_the_uplinks_own_address() {
         let mut told = uplink();
         told.public_ips.v4 = Some([192, 0, 2, 1].into());
-        let local = |backend| node(1, backend);
+        let local = |backend| Node { public_ips: told.public_ips, ..node(1, backend) };
         let error =
             planned(&BackendConf::HostGw, &told, &local(Backend::HostGw), &[]).expect_err("translated");
         assert!(matches!(error, OverlayError::Translated { .. }) && error.is_final());
         planned(&BackendConf::Vxlan(VxlanConf::default()), &told, &local(vxlan(1)), &[])
             .expect("vxlan passes NAT");
+        let moved = Node { public_ips: uplink().public_ips, ..node(1, Backend::HostGw) };
+        planned(&BackendConf::HostGw, &told, &moved, &[]).expect("the list follows the uplink");
+        planned(&BackendConf::HostGw, &uplink(), &local(Backend::HostGw), &[])
+            .expect("the source will follow the uplink");
     }
 }
