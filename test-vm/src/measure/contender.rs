@@ -111,7 +111,10 @@ impl Way {
 
     /// Bits a second of one TCP stream, as they arrived.
     pub fn stream_for(&self, seconds: u64) -> Result<f64> {
-        self.stream(&["--time", &seconds.to_string()])
+        // iperf3 gives up when its control connection is slow, as on a machine with other work.
+        eventually("iperf3 measures", Duration::from_secs(20), || {
+            self.stream(&["--time", &seconds.to_string()])
+        })
     }
 
     fn stream(&self, how_long: &[&str]) -> Result<f64> {
