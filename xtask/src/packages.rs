@@ -27,7 +27,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("jq", "reads the runtime's state in tests"),
     ("strace", "looks at the runtime's system calls"),
     ("libseccomp-dev", "the oracle of the seccomp compiler's tests"),
-    ("etcd-server", "the store of corten-netd's etcd source, in tests"),
+    ("etcd-server", "a store of corten-netd's and of corten-store, in tests"),
     ("openssl", "certificates of test servers"),
     ("crun", "peer of corten-oci in benchmarks"),
     ("runc", "peer of corten-oci in benchmarks"),

@@ -7,6 +7,7 @@ mod critest;
 mod ginkgo;
 mod netd_kube;
 mod nodes;
+mod store;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ enum Suite {
     Critest(critest::Args),
     Nodes(nodes::Args),
     NetdKube(netd_kube::Args),
+    Store(store::Args),
 }
 
 pub fn task(args: &Args) -> Result<ExitCode> {
@@ -32,5 +34,6 @@ pub fn task(args: &Args) -> Result<ExitCode> {
         Suite::Critest(args) => critest::conformance(args),
         Suite::Nodes(args) => nodes::conformance(args),
         Suite::NetdKube(args) => netd_kube::conformance(args),
+        Suite::Store(args) => store::conformance(args),
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that can be checked here, with one line of counts at the end.
 
 mod harness;
-mod output;
+pub mod output;
 
 use std::fs;
 use std::process::{Command, ExitCode};
