@@ -36,6 +36,8 @@ pub struct Contender {
     /// From pod to pod on one node; hosts have none.
     pub same_node: Option<Way>,
     pub loopback: Option<Way>,
+    /// From node to node of a cluster: past its rules and conntrack.
+    pub nodes: Option<Way>,
     _cluster: Cluster,
 }
 
@@ -46,7 +48,7 @@ impl Contender {
         let [a, b] = [1, 2].map(|index| cluster.node(index));
         let across = way(&a.place, &b.place, b.address(Family::V4), cpu)?;
         let loopback = way(&a.place, &a.place, IpAddr::from([127, 0, 0, 1]), cpu)?;
-        Ok(Self { across, same_node: None, loopback: Some(loopback), _cluster: cluster })
+        Ok(Self { across, same_node: None, loopback: Some(loopback), nodes: None, _cluster: cluster })
     }
 
     pub fn pods(name: &str, backend: Backend, maker: Maker, cpu: usize) -> Result<Self> {
@@ -68,12 +70,19 @@ impl Contender {
         let [near, neighbour, far] = pods[..] else { anyhow::bail!("three pods were made") };
         let across = way(&near.place, &far.place, far.address(Family::V4)?, cpu)?;
         let same_node = way(&near.place, &neighbour.place, neighbour.address(Family::V4)?, cpu)?;
+        let nodes = match maker {
+            Maker::ByHand => {
+                let [a, b] = [1, 2].map(|index| cluster.node(index));
+                Some(way(&a.place, &b.place, b.address(Family::V4), cpu)?)
+            }
+            Maker::Netd { .. } => None,
+        };
         if matches!(maker, Maker::Netd { fast_path: true }) {
             for node in &cluster.nodes {
                 netd::wait_fast(node)?;
             }
         }
-        Ok(Self { across, same_node: Some(same_node), loopback: None, _cluster: cluster })
+        Ok(Self { across, same_node: Some(same_node), loopback: None, nodes, _cluster: cluster })
     }
 }
 

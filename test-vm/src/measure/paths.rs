@@ -49,6 +49,11 @@ pub fn measure(options: &Options) -> Result<Measured> {
     for (_, name, contender) in contenders.iter().filter(|(path, ..)| *path == "host-gw") {
         add("same node", *name, contender.same_node.as_ref().expect("pods have a neighbour"));
     }
+    for (path, _, contender) in &contenders {
+        if let Some(nodes) = &contender.nodes {
+            add(*path, "node to node, with its rules", nodes);
+        }
+    }
     add("hosts", "host to host", &hosts.across);
     add("loopback", "loopback", hosts.loopback.as_ref().expect("hosts have a loopback"));
 
