@@ -319,7 +319,7 @@ RULES
     for to in ports {
         let (mut stream, sign) = connect(&far.netns, to).unwrap_or_else(|e| panic!("TCP to {to}: {e}"));
         assert_eq!(sign, 1);
-        round_trip(&mut stream, &[7; 30_000]).unwrap_or_else(|e| panic!("TCP to {to}: {e}"));
+        round_trip(&mut stream, &vec![7; 30_000]).unwrap_or_else(|e| panic!("TCP to {to}: {e}"));
         udp(&far.netns, to).unwrap_or_else(|e| panic!("UDP to {to}: {e}"));
     }
     old.iter().for_each(Bulk::progresses);

@@ -142,14 +142,16 @@ fn flows_of_other_nodes_pods_to_this_node_are_the_kernels_both_ways() {
         ] {
             for udp in [false, true] {
                 let Some(mut world) = World::new() else { return };
-                let packet = |from, to, ports, flags| match udp {
-                    true => Ip::udp(from, to, ports, 9),
-                    false => Ip::tcp(from, to, ports, flags, 0),
+                let packet = |from, to, ports, flags| {
+                    if udp { Ip::udp(from, to, ports, 9) } else { Ip::tcp(from, to, ports, flags, 0) }
                 };
                 let peer = if pod == A { "192.168.0.2" } else { "fd99::2" };
-                let receive = |world: &mut World, packet: &Ip, by_vxlan| match by_vxlan {
-                    true => world.nic_receives(&vxlan(peer, us, 1, &packet.frame(VTEP2, VTEP))).reason,
-                    false => world.nic_receives(packet).reason,
+                let receive = |world: &mut World, packet: &Ip, by_vxlan| {
+                    if by_vxlan {
+                        world.nic_receives(&vxlan(peer, us, 1, &packet.frame(VTEP2, VTEP))).reason
+                    } else {
+                        world.nic_receives(packet).reason
+                    }
                 };
                 let case = format!("{remote} to {to}, UDP {udp}");
                 let reply = packet(pod, remote, (80, port), SYN | ACK);
