@@ -43,25 +43,30 @@ impl Watched {
             self.inotify = watch(&self.dir).ok();
             return;
         };
-        if let Ok(ready) = timeout(POLL, inotify.readable()).await
-            && ready.is_ok()
-        {
-            sleep(DEBOUNCE).await;
-        }
+        let drained = match timeout(POLL, inotify.readable_mut()).await {
+            Ok(Ok(mut ready)) => {
+                sleep(DEBOUNCE).await;
+                let drained = drain(ready.get_inner_mut());
+                ready.clear_ready();
+                drained
+            }
+            Ok(Err(_)) => false,
+            Err(_elapsed) => drain(inotify.get_mut()),
+        };
         // Draining and watching anew cannot be parted: a directory that was replaced tells nothing any more.
-        if !drain(inotify) || !self.dir.exists() {
+        if !drained || !self.dir.exists() {
             self.inotify = watch(&self.dir).ok();
         }
     }
 }
 
 /// Reads away what is queued. False when the watch is gone or lost events.
-fn drain(inotify: &mut AsyncFd<Inotify>) -> bool {
+fn drain(inotify: &mut Inotify) -> bool {
     use inotify::EventMask;
     let gone = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED | EventMask::UNMOUNT;
     let mut buffer = [0; 4096];
     loop {
-        match inotify.get_mut().read_events(&mut buffer) {
+        match inotify.read_events(&mut buffer) {
             Ok(events) => {
                 let mut any = false;
                 for event in events {
@@ -103,6 +108,18 @@ fn watch(dir: &Path) -> std::io::Result<AsyncFd<Inotify>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn one_change_is_told_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut watched = Watched::directory(dir.path());
+        std::fs::write(dir.path().join("a"), "1").expect("written");
+        soon(&mut watched).await;
+        let again = timeout(Duration::from_millis(300), watched.changed()).await;
+        assert!(again.is_err(), "nothing changed since");
+        std::fs::write(dir.path().join("a"), "2").expect("written");
+        soon(&mut watched).await;
+    }
 
     async fn soon(watched: &mut Watched) {
         timeout(Duration::from_secs(5), watched.changed()).await.expect("a change is told");

@@ -135,6 +135,12 @@ fn parse(texts: &[(PathBuf, String)]) -> Result<Objects, FileError> {
     let mut gathered = Gathered::default();
     for (file, text) in texts {
         let invalid = |problem| FileError::Invalid { file: file.clone(), problem };
+        // Truncated by who is about to write it: taken at its word it would end every Service for a moment.
+        if text.trim().is_empty() {
+            return Err(invalid(
+                "is empty; `{kind: List, apiVersion: v1, items: []}` says that there are no Services".into(),
+            ));
+        }
         for value in documents(text).map_err(invalid)? {
             gathered.add(value).map_err(invalid)?;
         }
@@ -288,6 +294,7 @@ mod tests {
             ("apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: 7}", "Service a: "),
             (&twice, "Service default/a stands there twice"),
             ("{\"kind\": ", "EOF"),
+            ("\n", "is empty"),
         ];
         for (text, problem) in table {
             let error = parse(&[("f".into(), text.to_owned())]).expect_err(text).to_string();
