@@ -1,0 +1,38 @@
+//! Who asks, and whether they may.
+
+use std::collections::BTreeMap;
+
+/// Who a request is from. Source: apiserver `pkg/authentication/user`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// What a request would do. Source: apiserver `pkg/authorization/authorizer`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Of a resource: `get`, `list`, ...; of a path: the method in lower case.
+    pub verb: String,
+    /// Empty for a path that is no resource's.
+    pub resource: String,
+    pub group: String,
+    pub version: String,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+    pub path: String,
+    /// What selects objects, for the Node authorizer: `spec.nodeName=a`.
+    pub field_selector: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    Allow,
+    /// Whatever others say.
+    Deny(String),
+    /// Not mine to allow; why, where there is something to say.
+    NoOpinion(String),
+}

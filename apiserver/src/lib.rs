@@ -1,0 +1,12 @@
+//! `corten-apiserver`: the Kubernetes API over a [`corten_store::Store`], one implementation of each verb for all kinds.
+//!
+//! What is known of kinds lies in the table of [`corten_schema`]; what is special about a few of them in [`kinds`].
+//! Objects at rest are JSON bytes without a resourceVersion, which is put in on the way out ([`object`]).
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod kinds;
+pub mod object;
+pub mod registry;
+pub mod request;
+pub mod status;

@@ -1,0 +1,89 @@
+//! What is served now: the rows of the schema table and those of custom resources.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use corten_schema::{Node, Resource, Types};
+
+use crate::kinds::Kind;
+
+/// A resource that is served.
+pub struct Served {
+    pub resource: Resource,
+    pub types: TypesOf,
+    pub kind: &'static Kind,
+}
+
+/// Whose table a resource's type is in.
+#[derive(Clone)]
+pub enum TypesOf {
+    BuiltIn(&'static Types),
+    Custom(Arc<Types>),
+}
+
+impl Served {
+    /// The type of its objects.
+    pub fn node(&self) -> Node<'_> {
+        let types = match &self.types {
+            TypesOf::BuiltIn(types) => types,
+            TypesOf::Custom(types) => &**types,
+        };
+        Node { types, id: self.resource.ty }
+    }
+
+    pub fn is_custom(&self) -> bool {
+        matches!(self.types, TypesOf::Custom(_))
+    }
+
+    /// Where an object lies in the store. Source: apiserver `registry/generic/registry/store.go`.
+    pub fn key(&self, namespace: &str, name: &str) -> Vec<u8> {
+        if self.resource.namespaced {
+            format!("{}{namespace}/{name}", self.resource.prefix).into_bytes()
+        } else {
+            format!("{}{name}", self.resource.prefix).into_bytes()
+        }
+    }
+
+    /// Where all of them lie, or those of a namespace.
+    pub fn prefix(&self, namespace: &str) -> Vec<u8> {
+        if self.resource.namespaced && !namespace.is_empty() {
+            format!("{}{namespace}/", self.resource.prefix).into_bytes()
+        } else {
+            self.resource.prefix.as_bytes().to_vec()
+        }
+    }
+}
+
+/// What is served; changes as a whole when a custom resource comes or goes.
+pub struct Registry {
+    served: RwLock<Arc<[Arc<Served>]>>,
+}
+
+impl Registry {
+    pub fn new(served: Vec<Arc<Served>>) -> Self {
+        Self { served: RwLock::new(served.into()) }
+    }
+
+    /// All of it, as it is now.
+    pub fn all(&self) -> Arc<[Arc<Served>]> {
+        Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Served>> {
+        self.by(|row| row.plural == plural && row.group == group && row.version == version)
+    }
+
+    pub fn of_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Served>> {
+        self.by(|row| row.kind == kind && row.group == group && row.version == version)
+    }
+
+    /// Serves other custom resources than before.
+    pub fn replace_custom(&self, custom: impl IntoIterator<Item = Arc<Served>>) {
+        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        let built_in = served.iter().filter(|served| !served.is_custom()).map(Arc::clone);
+        *served = built_in.chain(custom).collect();
+    }
+
+    fn by(&self, is: impl Fn(&Resource) -> bool) -> Option<Arc<Served>> {
+        self.all().iter().find(|served| is(&served.resource)).map(Arc::clone)
+    }
+}
