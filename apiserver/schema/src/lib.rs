@@ -8,5 +8,5 @@ mod model;
 
 pub use model::{
     Column, Field, Format, List, ListKind, Map, Node, Object, Patch, Resource, Rest, Subresource, Text, Type,
-    TypeId, Types, Verb, Width,
+    TypeId, Types, Verb, Width, Wire,
 };

@@ -85,8 +85,19 @@ pub struct Field {
     /// As JSON.
     pub default: Option<Text>,
     pub patch: Patch,
-    /// Its number in protobuf; 0 where there is none.
+    pub wire: Wire,
+}
+
+/// Where a field lies in protobuf. Source: the tags in upstream's types.go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wire {
+    /// 0: it is not there.
     pub number: u32,
+    /// Numbers of the messages around it that JSON does not have, outermost first: what is embedded without a name of
+    /// its own upstream is a message here (`hostPath` of a Volume: `[2]`).
+    pub within: Cow<'static, [u32]>,
+    /// JSON has it even when it is zero or empty: it is a pointer upstream, or has no `omitempty`.
+    pub keeps_zero: bool,
 }
 
 /// How a strategic merge patch treats a field (`x-kubernetes-patch-strategy`, `x-kubernetes-patch-merge-key`).
