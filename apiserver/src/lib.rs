@@ -5,7 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod deletion;
+pub mod fresh;
 pub mod kinds;
+pub mod meta;
+pub mod names;
 pub mod object;
 pub mod registry;
 pub mod request;
