@@ -11,6 +11,7 @@ pub mod kinds;
 pub mod meta;
 pub mod names;
 pub mod object;
+pub mod pki;
 pub mod registry;
 pub mod request;
 pub mod status;
