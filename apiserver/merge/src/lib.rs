@@ -4,8 +4,27 @@
 //! hostile as their senders, and are bounded in what they cost.
 #![forbid(unsafe_code)]
 
+mod go_format;
 pub mod json_patch;
 pub mod merge_patch;
+pub mod strategic;
+#[cfg(test)]
+mod testing;
 
 pub use json_patch::JsonPatch;
 pub use merge_patch::merge_patch;
+pub use strategic::strategic;
+
+/// What an error is to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// 400 BadRequest with the error's words.
+    BadRequest,
+    /// 413 RequestEntityTooLarge with the error's words.
+    TooLarge,
+    /// 422 Invalid; upstream does not pass the error's words on: "the server rejected our request due to an error in our
+    /// request".
+    Unprocessable,
+    /// 500 without a reason, with the error's words.
+    Internal,
+}
