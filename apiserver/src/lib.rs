@@ -4,14 +4,21 @@
 //! Objects at rest are JSON bytes without a resourceVersion, which is put in on the way out ([`object`]).
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod auth;
 pub mod deletion;
 pub mod fresh;
+pub mod hooks;
+pub mod http;
 pub mod kinds;
 pub mod meta;
 pub mod names;
 pub mod object;
+pub mod pages;
 pub mod pki;
 pub mod registry;
 pub mod request;
+pub mod select;
 pub mod status;
+pub mod stored;
+pub mod verbs;

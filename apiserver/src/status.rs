@@ -18,6 +18,8 @@ struct Inner {
     reason: &'static str,
     message: String,
     details: Details,
+    /// Where a list may go on though it is no longer the same.
+    continue_token: String,
 }
 
 /// What it is about.
@@ -47,7 +49,13 @@ pub type Result<T, E = Status> = std::result::Result<T, E>;
 
 impl Status {
     pub fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { code, reason, message: message.into(), details: Details::default() }))
+        Self(Box::new(Inner {
+            code,
+            reason,
+            message: message.into(),
+            details: Details::default(),
+            continue_token: String::new(),
+        }))
     }
 
     pub fn not_found(resource: &Resource, name: &str) -> Self {
@@ -155,6 +163,13 @@ impl Status {
         self
     }
 
+    /// In the metadata, as upstream's answer to an old continue token has it.
+    #[must_use]
+    pub fn continue_with(mut self, token: String) -> Self {
+        self.0.continue_token = token;
+        self
+    }
+
     pub fn code(&self) -> StatusCode {
         self.0.code
     }
@@ -176,6 +191,9 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.0.message, "code": self.0.code.as_u16(),
         });
+        if !self.0.continue_token.is_empty() {
+            status["metadata"]["continue"] = self.0.continue_token.as_str().into();
+        }
         if !self.0.reason.is_empty() {
             status["reason"] = self.0.reason.into();
         }

@@ -1,5 +1,19 @@
-//! One request: what it asks for and by whom, before any verb runs.
+//! One request: what it asks for and by whom, before any verb runs; and what an answer is.
 
+mod accept;
+mod answer;
+mod body;
+mod call;
 mod info;
+mod list;
+mod options;
+mod query;
 
+pub use accept::{Accept, Format, Offers, Shape, not_acceptable};
+pub use answer::{Answer, json_response};
+pub use body::{Content, unsupported_media_type};
+pub use call::Call;
 pub use info::Info;
+pub use list::{ListAnswer, ListMeta};
+pub use options::{ListOptions, Match, Version};
+pub use query::{Query, decode};

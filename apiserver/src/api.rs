@@ -1,0 +1,96 @@
+//! The server without its sockets: a request in, a response out. Also how the controllers in this process talk to it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use corten_store::Store;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+
+use crate::hooks::{Admission, AllowAll, Audit, Authenticator, Authorizer};
+use crate::registry::Registry;
+
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// All that answers requests.
+pub struct Api {
+    pub store: Arc<dyn Store>,
+    pub registry: Arc<Registry>,
+    pub authenticator: Box<dyn Authenticator>,
+    pub authorizer: Box<dyn Authorizer>,
+    pub admission: Box<dyn Admission>,
+    pub audit: Box<dyn Audit>,
+    pub config: Config,
+}
+
+/// Names and defaults are kube-apiserver's.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `--max-requests-inflight`: reads that are answered at once; 0: no limit.
+    pub max_requests_inflight: usize,
+    /// `--max-mutating-requests-inflight`.
+    pub max_mutating_requests_inflight: usize,
+    /// `--request-timeout`: of everything but watches, logs and streams.
+    pub request_timeout: Duration,
+    /// `--min-request-timeout`: a watch without timeoutSeconds lives once to twice as long.
+    pub min_request_timeout: Duration,
+    /// Of a request's body.
+    pub max_body_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
+            request_timeout: Duration::from_mins(1),
+            min_request_timeout: Duration::from_mins(30),
+            max_body_bytes: 3 << 20,
+        }
+    }
+}
+
+impl Api {
+    /// Everybody may do everything: for tests.
+    pub fn open(store: Arc<dyn Store>, registry: Registry) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            registry: Arc::new(registry),
+            authenticator: Box::new(AllowAll),
+            authorizer: Box::new(AllowAll),
+            admission: Box::new(AllowAll),
+            audit: Box::new(AllowAll),
+            config: Config::default(),
+        })
+    }
+
+    /// This server as a `tower::Service`. A [`crate::auth::User`] in a request's extensions is who asks.
+    pub fn service(self: &Arc<Self>) -> InProcess {
+        InProcess(Arc::clone(self))
+    }
+}
+
+#[derive(Clone)]
+pub struct InProcess(Arc<Api>);
+
+impl<B> tower::Service<Request<B>> for InProcess
+where
+    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let response = self.0.handle(request);
+        Box::pin(async move { Ok(response.await) })
+    }
+}

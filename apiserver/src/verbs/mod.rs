@@ -1,0 +1,90 @@
+//! What can be done with resources: one file a verb. Nothing here knows a kind.
+
+mod get;
+mod list;
+
+use std::sync::Arc;
+
+use corten_schema::Verb;
+use http::Request;
+
+use crate::api::{Api, Body};
+use crate::registry::Served;
+use crate::request::{Answer, Call, Content};
+use crate::status::{Result, Status};
+
+/// What a request for a resource is answered with.
+///
+/// # Errors
+/// Whatever keeps it from being done.
+pub async fn serve(api: &Arc<Api>, call: &Call, request: Request<Body>) -> Result<Answer> {
+    let info = &call.info;
+    let served = api
+        .registry
+        .find(&info.group, &info.version, &info.resource)
+        .filter(|served| is_path_of(served, call))
+        .ok_or_else(Status::no_such_path)?;
+    if !info.subresource.is_empty() {
+        return subresource(api, call, &served, request).await;
+    }
+    let verb = verb(info.verb).filter(|verb| served.resource.verbs.contains(verb));
+    let across_namespaces = served.resource.namespaced && info.namespace.is_empty();
+    match verb.ok_or_else(Status::method_not_allowed)? {
+        Verb::Get => get::get(api, call, &served).await,
+        Verb::List => list::list(api, call, &served).await,
+        _ if across_namespaces => Err(Status::method_not_allowed()),
+        other => write(api, call, &served, other, request).await,
+    }
+}
+
+/// Changes, all of which have a body or may have one.
+async fn write(
+    api: &Arc<Api>,
+    call: &Call,
+    _served: &Arc<Served>,
+    _verb: Verb,
+    request: Request<Body>,
+) -> Result<Answer> {
+    let _content = Content::read(&call.headers, request.into_body(), api.config.max_body_bytes).await?;
+    Err(Status::method_not_allowed())
+}
+
+async fn subresource(
+    api: &Arc<Api>,
+    call: &Call,
+    served: &Arc<Served>,
+    _request: Request<Body>,
+) -> Result<Answer> {
+    let subresource = served.resource.subresource(&call.info.subresource).ok_or_else(Status::no_such_path)?;
+    let verb = verb(call.info.verb).filter(|verb| subresource.verbs.contains(verb));
+    let whole = subresource.kind == served.resource.kind;
+    match verb.ok_or_else(Status::method_not_allowed)? {
+        Verb::Get if whole => get::get(api, call, served).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// `/api/v1/pods/a` and `/api/v1/namespaces/a/nodes` are no paths.
+fn is_path_of(served: &Served, call: &Call) -> bool {
+    let info = &call.info;
+    let named = info.parts.len() > 1;
+    if served.resource.namespaced {
+        !named || !info.namespace.is_empty()
+    } else {
+        info.namespace.is_empty() || info.resource == "namespaces"
+    }
+}
+
+fn verb(name: &str) -> Option<Verb> {
+    Some(match name {
+        "create" => Verb::Create,
+        "delete" => Verb::Delete,
+        "deletecollection" => Verb::DeleteCollection,
+        "get" => Verb::Get,
+        "list" => Verb::List,
+        "patch" => Verb::Patch,
+        "update" => Verb::Update,
+        "watch" => Verb::Watch,
+        _ => return None,
+    })
+}
