@@ -43,7 +43,7 @@ impl Api {
         let audit_id = audit_id(&parts.headers);
         let connection = parts.extensions.remove::<Connection>().unwrap_or_default();
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let mut response = match self.identify(&mut parts, &connection) {
+        let mut response = match self.identify(&mut parts, &connection).await {
             Ok(user) => match info(&parts.method, parts.uri.path(), &query) {
                 Ok(info) => {
                     let headers = std::mem::take(&mut parts.headers);
@@ -65,16 +65,16 @@ impl Api {
         response
     }
 
-    fn identify(&self, parts: &mut http::request::Parts, connection: &Connection) -> Result<User> {
+    async fn identify(&self, parts: &mut http::request::Parts, connection: &Connection) -> Result<User> {
         match parts.extensions.remove::<User>() {
             Some(user) => Ok(user),
-            None => self.authenticator.authenticate(parts, &connection.certificates),
+            None => self.authenticator.authenticate(parts, &connection.certificates).await,
         }
     }
 
     async fn answer(self: &Arc<Self>, call: Call, request: Request<Body>) -> Response<Body> {
         self.audit.record(Stage::RequestReceived, &call, None);
-        let result = match self.authorize(&call) {
+        let result = match self.authorize(&call).await {
             Ok(()) => self.route(&call, request).await,
             Err(status) => Err(status),
         };
@@ -93,9 +93,9 @@ impl Api {
         response
     }
 
-    fn authorize(&self, call: &Call) -> Result<()> {
+    async fn authorize(&self, call: &Call) -> Result<()> {
         let attributes = attributes(call);
-        match self.authorizer.authorize(&call.user, &attributes) {
+        match self.authorizer.authorize(&call.user, &attributes).await {
             Decision::Allow => Ok(()),
             Decision::Deny(why) | Decision::NoOpinion(why) => Err(forbidden(&call.user, &attributes, &why)),
         }
