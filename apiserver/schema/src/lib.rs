@@ -4,8 +4,17 @@
 //! this table; nothing has code for a kind. Custom resources have a table of the same form, made while the server runs.
 #![forbid(unsafe_code)]
 
+mod builtin;
+mod bytes;
+pub mod check;
+pub mod defaults;
+pub mod json;
 mod model;
+pub mod quantity;
+mod scan;
+pub mod time;
 
+pub use builtin::{Table, builtin};
 pub use model::{
     Column, Field, Format, List, ListKind, Map, Node, Object, Patch, Resource, Rest, Subresource, Text, Type,
     TypeId, Types, Verb, Width, Wire,

@@ -86,6 +86,10 @@ pub struct Field {
     pub default: Option<Text>,
     pub patch: Patch,
     pub wire: Wire,
+    /// Its Go type as errors name it, where that cannot be told from `ty`: `v1.Protocol`.
+    pub go: Option<Text>,
+    /// The Go structures it is embedded by, with dots between them, as errors name them (`VolumeSource`); mostly empty.
+    pub embedded: Text,
 }
 
 /// Where a field lies in protobuf. Source: the tags in upstream's types.go.
