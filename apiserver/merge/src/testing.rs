@@ -79,6 +79,7 @@ fn field(types: &mut Vec<Type>, name: &str, description: &Value) -> Field {
             key: key.filter(|key| !key.is_empty()).map(|key| key.to_owned().into()),
         },
         wire: Wire::default(),
+        go: corten_schema::Go::default(),
     }
 }
 

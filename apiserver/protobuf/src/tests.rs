@@ -40,6 +40,7 @@ fn types() -> Types {
             default: None,
             patch: Patch::default(),
             wire,
+            go: corten_schema::Go::default(),
         }
     };
     let object = |name: &'static str, mut fields: Vec<Field>| {

@@ -97,7 +97,7 @@ impl Lower<'_> {
             fields += &format!(
                 "Field {{ name: t({field:?}), ty: TypeId({ty}), required: {required}, nullable: false, \
                  default: {}, patch: {}, \
-                 wire: Wire {{ number: {}, within: Cow::Borrowed(&{}), keeps_zero: {} }}, go: {}, embedded: t({:?}) }}, ",
+                 wire: Wire {{ number: {}, within: Cow::Borrowed(&{}), keeps_zero: {} }}, go: Go {{ ty: {}, embedded: t({:?}) }} }}, ",
                 default(known),
                 patch(known),
                 number(known).last().copied().unwrap_or_default(),

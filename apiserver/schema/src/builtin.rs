@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 #[allow(unused_imports)] // columns come with their facts
 use crate::model::{
-    Column, Field, Format, List, ListKind, Map, Node, Object, Patch, Resource, Rest, Subresource, Text, Type,
-    TypeId, Types, Verb, Width, Wire,
+    Column, Field, Format, Go, List, ListKind, Map, Node, Object, Patch, Resource, Rest, Subresource, Text,
+    Type, TypeId, Types, Verb, Width, Wire,
 };
 
 /// Types and the resources that are of them.

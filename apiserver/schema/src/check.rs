@@ -150,8 +150,8 @@ impl Walk {
         for (name, value) in map.iter_mut() {
             let Some(field) = object.field(name) else { continue };
             push_key(&mut self.path, name);
-            if !field.embedded.is_empty() {
-                push_key(&mut self.fields, &field.embedded);
+            if !field.go.embedded.is_empty() {
+                push_key(&mut self.fields, &field.go.embedded);
             }
             push_key(&mut self.fields, name);
             self.value(node.at(field.ty), value, Some(field));
@@ -200,7 +200,7 @@ impl Walk {
     }
 
     fn cannot(&self, node: Node<'_>, what: &str, field: Option<&Field>) -> String {
-        match field.and_then(|field| field.go.as_deref()) {
+        match field.and_then(|field| field.go.ty.as_deref()) {
             Some(go) => self.cannot_type(what, go),
             None => self.cannot_type(what, &go_type(node)),
         }

@@ -16,6 +16,6 @@ pub mod time;
 
 pub use builtin::{Table, builtin};
 pub use model::{
-    Column, Field, Format, List, ListKind, Map, Node, Object, Patch, Resource, Rest, Subresource, Text, Type,
-    TypeId, Types, Verb, Width, Wire,
+    Column, Field, Format, Go, List, ListKind, Map, Node, Object, Patch, Resource, Rest, Subresource, Text,
+    Type, TypeId, Types, Verb, Width, Wire,
 };

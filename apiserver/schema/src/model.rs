@@ -86,9 +86,15 @@ pub struct Field {
     pub default: Option<Text>,
     pub patch: Patch,
     pub wire: Wire,
-    /// Its Go type as errors name it, where that cannot be told from `ty`: `v1.Protocol`.
-    pub go: Option<Text>,
-    /// The Go structures it is embedded by, with dots between them, as errors name them (`VolumeSource`); mostly empty.
+    pub go: Go,
+}
+
+/// What messages of upstream name a field's Go code by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Go {
+    /// Its type, where that cannot be told from the schema: `v1.Protocol`.
+    pub ty: Option<Text>,
+    /// The structures it is embedded by, with dots between them (`VolumeSource`); mostly empty.
     pub embedded: Text,
 }
 
