@@ -54,12 +54,15 @@ pub fn crictl() -> Result<PathBuf, Missing> {
     made("bin/crictl", "crictl is not built: cargo xtask test builds it where there is Go")
 }
 
-/// Stock kube-apiserver.
-pub fn kube_apiserver() -> Result<PathBuf, Missing> {
-    made(
-        "bin/kube-apiserver",
-        "kube-apiserver is not built: cargo xtask conformance netd-kube builds it where there is Go",
-    )
+/// A stock program of Kubernetes: `CORTEN_TEST_STOCK`, else what the lanes have built.
+pub fn stock(name: &str) -> Result<PathBuf, Missing> {
+    if let Some(dir) = std::env::var_os("CORTEN_TEST_STOCK") {
+        let file = Path::new(&dir).join(name);
+        return if file.is_file() { Ok(file) } else { Err(Missing(format!("no {}", file.display()))) };
+    }
+    let remedy =
+        format!("{name} is not built: the lanes of cargo xtask conformance build it where there is Go");
+    made(&format!("bin/{name}"), &remedy)
 }
 
 /// A program of the machine.

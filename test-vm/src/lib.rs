@@ -8,9 +8,11 @@
 pub mod artifacts;
 pub mod cluster;
 pub mod containerd;
+pub mod control_plane;
 pub mod cri;
 pub mod crictl;
 pub mod http;
+pub mod kubectl;
 pub mod lane;
 pub mod machine;
 pub mod measure;

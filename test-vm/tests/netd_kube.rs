@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use corten_test_vm::artifacts::{Missing, kube_apiserver, program, tool};
+use corten_test_vm::artifacts::{Missing, program, stock, tool};
 use corten_test_vm::cluster::Place;
 use corten_test_vm::wait::{until, until_true};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ fn world() -> Option<World> {
         tool("etcd")?;
         tool("openssl")?;
         tool("curl")?;
-        Ok((kube_apiserver()?, program("corten-netd")?))
+        Ok((stock("kube-apiserver")?, program("corten-netd")?))
     };
     let (server_program, netd_program) = match needed() {
         Ok(programs) => programs,

@@ -52,34 +52,35 @@ fn cri_tool(name: &str, how: &[&str]) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Builds kube-apiserver unless this version is there already; where it is. Takes two cores some five minutes.
-pub fn kube_apiserver() -> Result<PathBuf> {
-    const NAME: &str = "kube-apiserver";
+/// Builds a program of Kubernetes (`kubectl`, `kube-apiserver`, ...) unless this version is there already; where it is.
+/// All of them take two cores some twelve minutes the first time.
+pub fn kubernetes(name: &str) -> Result<PathBuf> {
     let start = Instant::now();
-    let program = cache_dir().join("bin").join(NAME);
-    if run::output(Command::new(&program).arg("--version")).is_ok_and(|version| version.contains(KUBERNETES))
-    {
-        say::ok(NAME, &format!("{KUBERNETES}, kept from the last run"), start.elapsed());
+    let program = cache_dir().join("bin").join(name);
+    let version = if name == "kubectl" { ["version", "--client"].as_slice() } else { &["--version"] };
+    if run::output(Command::new(&program).args(version)).is_ok_and(|version| version.contains(KUBERNETES)) {
+        say::ok(name, &format!("{KUBERNETES}, kept from the last run"), start.elapsed());
         return Ok(program);
     }
     let go = run::find("go").context("Go is not installed: install Go 1.26 (https://go.dev/dl)")?;
-    say::note(NAME, &format!("building {KUBERNETES} with Go, for some minutes"));
+    say::note(name, &format!("building {KUBERNETES} with Go, for some minutes"));
     fs::create_dir_all(cache_dir().join("bin")).context("cannot make the directory for tools")?;
-    let version = "k8s.io/component-base/version";
+    let mut flags = "-s -w".to_owned();
+    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+        for (key, value) in [("gitVersion", KUBERNETES), ("gitMajor", "1"), ("gitMinor", "36")] {
+            flags += &format!(" -X {package}.{key}={value}");
+        }
+    }
     let mut build = Command::new("nice");
     build
         .arg(go)
         .current_dir(root().join("test-vm/tools/kubernetes"))
         .env("CGO_ENABLED", "0")
         .env("GOFLAGS", "-mod=readonly")
-        .args(["build", "-trimpath", "-ldflags"])
-        .arg(format!(
-            "-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor=1 -X {version}.gitMinor=36"
-        ))
-        .arg("-o")
+        .args(["build", "-trimpath", "-ldflags", &flags, "-o"])
         .arg(&program)
-        .arg("k8s.io/kubernetes/cmd/kube-apiserver");
-    run::output(&mut build).context("cannot build kube-apiserver")?;
-    say::ok(NAME, KUBERNETES, start.elapsed());
+        .arg(format!("k8s.io/kubernetes/cmd/{name}"));
+    run::output(&mut build).with_context(|| format!("cannot build {name}"))?;
+    say::ok(name, KUBERNETES, start.elapsed());
     Ok(program)
 }

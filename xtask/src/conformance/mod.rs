@@ -5,6 +5,7 @@
 
 mod critest;
 mod ginkgo;
+mod kubectl;
 mod netd_kube;
 mod nodes;
 mod store;
@@ -24,6 +25,7 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Suite {
     Critest(critest::Args),
+    Kubectl(kubectl::Args),
     Nodes(nodes::Args),
     NetdKube(netd_kube::Args),
     Store(store::Args),
@@ -32,6 +34,7 @@ enum Suite {
 pub fn task(args: &Args) -> Result<ExitCode> {
     match &args.suite {
         Suite::Critest(args) => critest::conformance(args),
+        Suite::Kubectl(args) => kubectl::conformance(args),
         Suite::Nodes(args) => nodes::conformance(args),
         Suite::NetdKube(args) => netd_kube::conformance(args),
         Suite::Store(args) => store::conformance(args),

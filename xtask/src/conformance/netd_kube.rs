@@ -23,7 +23,7 @@ pub struct Args {
 
 pub fn conformance(args: &Args) -> Result<ExitCode> {
     packages::ensure()?;
-    tools::kube_apiserver()?;
+    tools::kubernetes("kube-apiserver")?;
     let programs = if let Some(dir) = &args.programs {
         dir.canonicalize().with_context(|| format!("--programs {}", dir.display()))?
     } else {

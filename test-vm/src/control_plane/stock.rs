@@ -1,0 +1,122 @@
+//! Stock kube-apiserver on Debian's etcd, with those stock controllers that a lane wants.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::json;
+
+use super::{ControlPlane, Process, free_port, wait_ready};
+use crate::artifacts::{stock, tool};
+
+/// Which of kube-controller-manager's controllers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Controllers {
+    None,
+    /// Those that every API server of ours has in itself.
+    Essential,
+}
+
+const ESSENTIAL: &str = "--controllers=namespace-controller,serviceaccount-controller,\
+root-ca-certificate-publisher-controller,garbage-collector-controller,clusterrole-aggregation-controller";
+
+/// Ends its parts in reverse order of their start.
+pub struct Stock {
+    controllers: Option<Process>,
+    server: Process,
+    etcd: Process,
+    url: String,
+    dir: PathBuf,
+}
+
+impl Stock {
+    pub fn start(dir: &Path, controllers: Controllers, more: &[&str]) -> Result<Self> {
+        let find =
+            |found: Result<PathBuf, crate::artifacts::Missing>| found.map_err(|missing| anyhow!("{missing}"));
+        let (etcd, apiserver, kubectl) =
+            (find(tool("etcd"))?, find(stock("kube-apiserver"))?, find(stock("kubectl"))?);
+        let manager = find(stock("kube-controller-manager"))?;
+        fs::create_dir_all(dir)?;
+        let file = |name: &str| dir.join(name).display().to_string();
+        let (client, peer, port) = (free_port(), free_port(), free_port());
+        let client = format!("http://127.0.0.1:{client}");
+        let peer = format!("http://127.0.0.1:{peer}");
+        let etcd = Process::start(
+            dir,
+            &etcd,
+            &[
+                format!("--data-dir={}", file("etcd")),
+                format!("--listen-client-urls={client}"),
+                format!("--advertise-client-urls={client}"),
+                format!("--listen-peer-urls={peer}"),
+                format!("--initial-advertise-peer-urls={peer}"),
+                format!("--initial-cluster=default={peer}"),
+            ],
+        )?;
+        let key = Command::new("openssl").args(["genrsa", "-out", &file("sa.key"), "2048"]).output();
+        ensure!(key.context("openssl: cannot start")?.status.success(), "openssl cannot make a key");
+        fs::write(
+            dir.join("tokens.csv"),
+            "admin,kubernetes-admin,1,\"system:masters,kubeadm:cluster-admins\"\n",
+        )?;
+        let mut args = vec![
+            format!("--etcd-servers={client}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=127.0.0.1".to_owned(),
+            format!("--secure-port={port}"),
+            format!("--cert-dir={}", file("pki")),
+            format!("--token-auth-file={}", file("tokens.csv")),
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
+            format!("--service-account-key-file={}", file("sa.key")),
+            format!("--service-account-signing-key-file={}", file("sa.key")),
+            "--service-cluster-ip-range=10.96.0.0/12".to_owned(),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            "--enable-admission-plugins=NodeRestriction".to_owned(),
+            "--allow-privileged=true".to_owned(),
+        ];
+        args.extend(more.iter().map(|&flag| flag.to_owned()));
+        let server = Process::start(dir, &apiserver, &args)?;
+        let url = format!("https://127.0.0.1:{port}");
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": url, "certificate-authority": file("pki/apiserver.crt")}}],
+            "users": [{"name": "u", "user": {"token": "admin"}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        });
+        fs::write(dir.join("admin.conf"), kubeconfig.to_string())?;
+        let mut started = Self { controllers: None, server, etcd, url, dir: dir.to_owned() };
+        wait_ready(&kubectl, &started.kubeconfig(), &mut started.server)?;
+        if controllers == Controllers::Essential {
+            let flags = [
+                format!("--kubeconfig={}", file("admin.conf")),
+                format!("--service-account-private-key-file={}", file("sa.key")),
+                format!("--root-ca-file={}", file("pki/apiserver.crt")),
+                "--leader-elect=false".to_owned(),
+                "--secure-port=0".to_owned(),
+                ESSENTIAL.to_owned(),
+            ];
+            started.controllers = Some(Process::start(dir, &manager, &flags)?);
+        }
+        Ok(started)
+    }
+}
+
+impl ControlPlane for Stock {
+    fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("admin.conf")
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        let controllers = self.controllers.as_ref().map(Process::pid);
+        [self.etcd.pid(), self.server.pid()].into_iter().chain(controllers).collect()
+    }
+
+    fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
