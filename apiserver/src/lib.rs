@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod crd;
 pub mod deletion;
 pub mod fresh;
 pub mod hooks;

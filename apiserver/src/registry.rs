@@ -4,7 +4,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use corten_schema::{Node, Resource, Types};
 
+use crate::crd::Custom;
 use crate::kinds::Kind;
+use crate::object::Object;
+use crate::status::Cause;
 
 /// A resource that is served.
 pub struct Served {
@@ -17,7 +20,7 @@ pub struct Served {
 #[derive(Clone)]
 pub enum TypesOf {
     BuiltIn(&'static Types),
-    Custom(Arc<Types>),
+    Custom(Arc<Custom>),
 }
 
 impl Served {
@@ -25,13 +28,37 @@ impl Served {
     pub fn node(&self) -> Node<'_> {
         let types = match &self.types {
             TypesOf::BuiltIn(types) => types,
-            TypesOf::Custom(types) => &**types,
+            TypesOf::Custom(custom) => &custom.types,
         };
         Node { types, id: self.resource.ty }
     }
 
     pub fn is_custom(&self) -> bool {
         matches!(self.types, TypesOf::Custom(_))
+    }
+
+    /// What only a custom resource has.
+    pub fn custom(&self) -> Option<&Custom> {
+        match &self.types {
+            TypesOf::Custom(custom) => Some(custom),
+            TypesOf::BuiltIn(_) => None,
+        }
+    }
+
+    /// What is wrong with an object; a custom resource's by its schema, with what it was before where it was.
+    pub fn validate(&self, object: &Object, old: Option<&Object>) -> Vec<Cause> {
+        match self.custom() {
+            Some(custom) => custom.validate(object, old),
+            None => (self.kind.validate)(object),
+        }
+    }
+
+    /// The value of a field that can be selected; `None`: there is no such.
+    pub fn field(&self, object: &Object, label: &str) -> Option<String> {
+        match self.custom() {
+            Some(custom) => custom.field(object, label),
+            None => (self.kind.field)(object, label),
+        }
     }
 
     /// Where an object lies in the store. Source: apiserver `registry/generic/registry/store.go`.
