@@ -12,6 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::hooks::{Admission, AllowAll, Audit, Authenticator, Authorizer};
 use crate::registry::Registry;
+use crate::watch::Hub;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -20,6 +21,7 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 pub struct Api {
     pub store: Arc<dyn Store>,
     pub registry: Arc<Registry>,
+    pub watches: Hub,
     pub authenticator: Box<dyn Authenticator>,
     pub authorizer: Box<dyn Authorizer>,
     pub admission: Box<dyn Admission>,
@@ -58,6 +60,7 @@ impl Api {
     /// Everybody may do everything: for tests.
     pub fn open(store: Arc<dyn Store>, registry: Registry) -> Arc<Self> {
         Arc::new(Self {
+            watches: Hub::new(Arc::clone(&store)),
             store,
             registry: Arc::new(registry),
             authenticator: Box::new(AllowAll),

@@ -47,6 +47,13 @@ pub fn name(prefix: &str) -> String {
     name
 }
 
+/// From 0 to 1.
+pub fn fraction() -> f64 {
+    let mut bytes = [0; 4];
+    fill(&mut bytes);
+    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
+}
+
 fn fill(bytes: &mut [u8]) {
     static RANDOM: LazyLock<&'static dyn SecureRandom> =
         LazyLock::new(|| rustls::crypto::ring::default_provider().secure_random);

@@ -23,3 +23,4 @@ pub mod select;
 pub mod status;
 pub mod stored;
 pub mod verbs;
+pub mod watch;

@@ -167,10 +167,37 @@ pub fn write_answer(kv: &KeyValue, to: &mut BytesMut) {
     };
     let (head, tail) = kv.value.split_at(at);
     to.put_slice(head);
+    write_revision(tail, kv.mod_revision, to);
+}
+
+/// A resourceVersion and what follows the opening brace of metadata.
+pub fn write_revision(tail: &[u8], revision: Revision, to: &mut BytesMut) {
     to.put_slice(b"\"resourceVersion\":\"");
-    to.put_slice(kv.mod_revision.to_string().as_bytes());
+    to.put_slice(revision.to_string().as_bytes());
     to.put_slice(if tail.first() == Some(&b'}') { b"\"" } else { b"\"," });
     to.put_slice(tail.trim_ascii_end());
+}
+
+/// The metadata of an object in JSON that begins as objects at rest do, braces included.
+pub fn metadata_of(bytes: &[u8]) -> Option<&[u8]> {
+    let start = metadata_at(bytes)? - 1;
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for (at, byte) in bytes[start..].iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b'{' if !in_text => depth += 1,
+            b'}' if !in_text => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(&bytes[start..=start + at]);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Behind the brace of `{"kind":K,"apiVersion":V,"metadata":{`.

@@ -1,38 +1,41 @@
 //! A record of the store as a served version of its resource: the record's own bytes wherever they already are that.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
-use corten_store::KeyValue;
+use corten_store::{KeyValue, Revision};
 
 use crate::object::{self, Object};
 use crate::registry::Served;
 use crate::status::{Result, Status};
 
-/// What a record of this resource begins with when it needs no conversion.
-pub struct Form<'a> {
-    served: &'a Served,
+/// How records of a resource go out.
+pub struct Form {
+    pub served: Arc<Served>,
+    /// What a record begins with when it needs no conversion.
     head: Vec<u8>,
 }
 
-impl<'a> Form<'a> {
-    pub fn of(served: &'a Served) -> Self {
+const METADATA: &[u8] = b"\"metadata\":{";
+
+impl Form {
+    pub fn of(served: &Arc<Served>) -> Self {
         let resource = &served.resource;
         let head = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", resource.kind, resource.api_version());
-        Self { served, head: head.into_bytes() }
+        Self { served: Arc::clone(served), head: head.into_bytes() }
     }
 
-    fn is(&self, kv: &KeyValue) -> bool {
-        kv.value.starts_with(&self.head)
-    }
-
-    /// As it is answered.
+    /// As it is answered, with this resourceVersion: the record's own, or that of its deletion.
     ///
     /// # Errors
     /// 500: the record cannot be read.
-    pub fn write(&self, kv: &KeyValue, to: &mut BytesMut) -> Result<()> {
-        if self.is(kv) {
-            object::write_answer(kv, to);
-        } else {
-            to.put_slice(&serde_json::to_vec(&self.object(kv)?.0).map_err(Status::internal)?);
+    pub fn write(&self, kv: &KeyValue, revision: Revision, to: &mut BytesMut) -> Result<()> {
+        match self.tail(kv) {
+            Some(tail) => {
+                to.put_slice(&self.head);
+                write_metadata(tail, revision, to);
+            }
+            None => write_value(&self.object(kv, revision)?, to),
         }
         Ok(())
     }
@@ -42,23 +45,17 @@ impl<'a> Form<'a> {
     /// # Errors
     /// As [`Form::write`].
     pub fn write_item(&self, kv: &KeyValue, to: &mut BytesMut) -> Result<()> {
-        const METADATA: &[u8] = b"\"metadata\":{";
         if self.served.is_custom() {
-            return self.write(kv, to);
+            return self.write(kv, kv.mod_revision, to);
         }
-        match kv.value.strip_prefix(&*self.head).and_then(|rest| rest.strip_prefix(METADATA)) {
-            Some(tail) => {
-                to.put_slice(b"{\"metadata\":{\"resourceVersion\":\"");
-                to.put_slice(kv.mod_revision.to_string().as_bytes());
-                to.put_slice(if tail.first() == Some(&b'}') { b"\"" } else { b"\"," });
-                to.put_slice(tail.trim_ascii_end());
-            }
-            None => {
-                let mut object = self.object(kv)?;
-                object.0.remove("kind");
-                object.0.remove("apiVersion");
-                to.put_slice(&serde_json::to_vec(&object.0).map_err(Status::internal)?);
-            }
+        if let Some(tail) = self.tail(kv) {
+            to.put_u8(b'{');
+            write_metadata(tail, kv.mod_revision, to);
+        } else {
+            let mut object = self.object(kv, kv.mod_revision)?;
+            object.0.remove("kind");
+            object.0.remove("apiVersion");
+            write_value(&object, to);
         }
         Ok(())
     }
@@ -67,7 +64,7 @@ impl<'a> Form<'a> {
     /// As [`Form::write`].
     pub fn bytes(&self, kv: &KeyValue) -> Result<Bytes> {
         let mut bytes = BytesMut::with_capacity(kv.value.len() + 48);
-        self.write(kv, &mut bytes)?;
+        self.write(kv, kv.mod_revision, &mut bytes)?;
         Ok(bytes.freeze())
     }
 
@@ -75,10 +72,27 @@ impl<'a> Form<'a> {
     ///
     /// # Errors
     /// As [`Form::write`].
-    pub fn object(&self, kv: &KeyValue) -> Result<Object> {
-        Object::at_rest(kv).map_err(|error| {
+    pub fn object(&self, kv: &KeyValue, revision: Revision) -> Result<Object> {
+        let unreadable = |why: &dyn std::fmt::Display| {
             let key = String::from_utf8_lossy(&kv.key);
-            Status::internal(format!("the record at {key} cannot be read: {error}"))
-        })
+            Status::internal(format!("the record at {key} cannot be read: {why}"))
+        };
+        let mut object = Object::at_rest(kv).map_err(|error| unreadable(&error))?;
+        object.set_revision(revision);
+        Ok(object)
     }
+
+    /// What follows the opening of the metadata, of a record that needs no conversion.
+    fn tail<'k>(&self, kv: &'k KeyValue) -> Option<&'k [u8]> {
+        kv.value.strip_prefix(&*self.head)?.strip_prefix(METADATA)
+    }
+}
+
+fn write_metadata(tail: &[u8], revision: Revision, to: &mut BytesMut) {
+    to.put_slice(METADATA);
+    object::write_revision(tail, revision, to);
+}
+
+fn write_value(object: &Object, to: &mut BytesMut) {
+    serde_json::to_writer(to.writer(), &object.0).expect("a value is JSON");
 }

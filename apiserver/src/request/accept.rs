@@ -48,6 +48,8 @@ pub enum Offers {
     Plain,
     Objects,
     Lists,
+    /// Objects one by one, whatever a client calls it.
+    Watches,
 }
 
 impl Accept {
@@ -92,10 +94,12 @@ impl Clause<'_> {
         };
         let shape = match (value("as"), value("g"), offers) {
             ("", "", _) if value("v").is_empty() => Shape::Whole,
-            ("Table", "meta.k8s.io", Offers::Objects | Offers::Lists) if !version.is_empty() => {
+            ("Table", "meta.k8s.io", Offers::Objects | Offers::Lists | Offers::Watches)
+                if !version.is_empty() =>
+            {
                 Shape::Table { version }
             }
-            ("PartialObjectMetadata", "meta.k8s.io", Offers::Objects)
+            ("PartialObjectMetadata", "meta.k8s.io", Offers::Objects | Offers::Watches)
             | ("PartialObjectMetadataList", "meta.k8s.io", Offers::Lists)
                 if !version.is_empty() =>
             {
@@ -146,6 +150,11 @@ fn pretty(headers: &HeaderMap, query: &Query) -> bool {
 
 pub fn not_acceptable() -> Status {
     const MESSAGE: &str = "only the following media types are accepted: application/json, application/yaml";
+    Status::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", MESSAGE)
+}
+
+pub fn not_acceptable_stream() -> Status {
+    const MESSAGE: &str = "only the following media types are accepted: application/json;stream=watch";
     Status::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", MESSAGE)
 }
 

@@ -7,7 +7,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 
-use super::{Accept, Call, Format, ListAnswer, Offers, Shape, not_acceptable};
+use super::shape::{self, Include};
+use super::{Accept, Call, Format, ListAnswer, Offers, Shape};
 use crate::api::Body;
 use crate::object::Object;
 use crate::registry::Served;
@@ -47,10 +48,13 @@ impl Answer {
             Self::Object { code, bytes, served } => {
                 let offers = if served.is_some() { Offers::Objects } else { Offers::Plain };
                 let accept = call.accept(offers)?;
-                match accept.shape {
-                    Shape::Whole => Ok(bytes_response(code, bytes, accept)),
-                    Shape::Table { .. } | Shape::Metadata { .. } => Err(not_acceptable()),
-                }
+                let bytes = match (accept.shape, &served) {
+                    (Shape::Whole, _) | (_, None) => bytes,
+                    (shape, Some(served)) => {
+                        shape::one(served, shape, Include::of(&call.query)?, true, &bytes)?
+                    }
+                };
+                Ok(bytes_response(code, bytes, accept))
             }
         }
     }

@@ -6,13 +6,14 @@ use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use corten_store::{KeyValue, Revision};
-use http::{Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use serde_json::{Map, Value};
 
-use super::answer::{bytes_response, whole};
-use super::{Accept, Call, Format, Offers, Shape, not_acceptable};
+use super::answer::bytes_response;
+use super::shape::{self, Include};
+use super::{Accept, Call, Format, Offers, Shape};
 use crate::api::{Body, BoxError};
 use crate::registry::Served;
 use crate::status::Result;
@@ -55,34 +56,23 @@ impl ListAnswer {
     /// 406; 500 of a record that cannot be read.
     pub fn into_response(self, call: &Call) -> Result<Response<Body>> {
         let accept = call.accept(Offers::Lists)?;
-        match accept.shape {
-            Shape::Whole => self.plain(accept),
-            Shape::Table { .. } | Shape::Metadata { .. } => Err(not_acceptable()),
-        }
-    }
-
-    fn plain(self, accept: Accept) -> Result<Response<Body>> {
-        let bytes: usize = self.items.iter().map(|kv| kv.value.len()).sum();
-        let streamed = accept.format == Format::Json && !accept.pretty && bytes > PIECE_BYTES;
-        let mut pieces = Pieces { list: self, at: 0, state: State::Head };
-        if streamed {
-            let mut response = Response::new(pieces.map_err(Into::into).boxed_unsync());
-            let json = http::HeaderValue::from_static(Format::Json.content_type());
+        let include = match accept.shape {
+            Shape::Table { .. } => Include::of(&call.query)?,
+            _ => Include::default(),
+        };
+        let bytes: usize = self.items.iter().map(|kv| kv.value.len() + 48).sum();
+        let form = Form::of(&self.served);
+        let mut pieces = Pieces { form, list: self, shape: accept.shape, include, at: 0, state: State::Head };
+        if accept == (Accept { shape: accept.shape, ..Accept::default() }) && bytes > PIECE_BYTES {
+            let mut response = Response::new(pieces.boxed_unsync());
+            let json = HeaderValue::from_static(Format::Json.content_type());
             response.headers_mut().insert(header::CONTENT_TYPE, json);
             return Ok(response);
         }
-        let mut all = BytesMut::with_capacity(bytes + self_size(&pieces.list));
+        let mut all = BytesMut::with_capacity(bytes + 512);
         while pieces.next(&mut all, usize::MAX)? {}
-        let all = all.freeze();
-        if accept.format == Format::Json && !accept.pretty {
-            return Ok(whole(StatusCode::OK, Format::Json.content_type(), all));
-        }
-        Ok(bytes_response(StatusCode::OK, all, accept))
+        Ok(bytes_response(StatusCode::OK, all.freeze(), accept))
     }
-}
-
-fn self_size(list: &ListAnswer) -> usize {
-    256 + list.items.len() * 40
 }
 
 enum State {
@@ -92,7 +82,10 @@ enum State {
 }
 
 struct Pieces {
+    form: Form,
     list: ListAnswer,
+    shape: Shape,
+    include: Include,
     at: usize,
     state: State,
 }
@@ -100,25 +93,16 @@ struct Pieces {
 impl Pieces {
     /// Writes until `to` has so many bytes. `false`: that was all.
     fn next(&mut self, to: &mut BytesMut, limit: usize) -> Result<bool> {
-        let list = &self.list;
         match self.state {
             State::Done => return Ok(false),
             State::Head => {
-                let resource = &list.served.resource;
-                let head = format!(
-                    "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
-                    resource.kind,
-                    resource.api_version(),
-                    list.meta.to_json()
-                );
-                to.put_slice(head.as_bytes());
+                shape::head_of_list(&self.list.served, self.shape, &self.list.meta.to_json(), to);
                 self.state = State::Items;
             }
             State::Items => {}
         }
-        let form = Form::of(&list.served);
         while to.len() < limit {
-            let Some(kv) = list.items.get(self.at) else {
+            let Some(kv) = self.list.items.get(self.at) else {
                 to.put_slice(b"]}\n");
                 self.state = State::Done;
                 break;
@@ -126,7 +110,10 @@ impl Pieces {
             if self.at > 0 {
                 to.put_u8(b',');
             }
-            form.write_item(kv, to)?;
+            match self.shape {
+                Shape::Whole => self.form.write_item(kv, to)?,
+                shape => shape::item(&self.list.served, shape, self.include, &self.form.bytes(kv)?, to)?,
+            }
             self.at += 1;
         }
         Ok(true)

@@ -8,8 +8,9 @@ mod info;
 mod list;
 mod options;
 mod query;
+pub mod shape;
 
-pub use accept::{Accept, Format, Offers, Shape, not_acceptable};
+pub use accept::{Accept, Format, Offers, Shape, not_acceptable, not_acceptable_stream};
 pub use answer::{Answer, json_response};
 pub use body::{Content, unsupported_media_type};
 pub use call::Call;

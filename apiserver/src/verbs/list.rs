@@ -8,6 +8,7 @@ use corten_store::{KeyValue, List, Revision, StoreError};
 use http::StatusCode;
 
 use crate::api::Api;
+use crate::object::Object;
 use crate::pages::{self, Token};
 use crate::registry::Served;
 use crate::request::{Answer, Call, ListAnswer, ListMeta, ListOptions, Match, Version};
@@ -166,13 +167,12 @@ fn start(options: &ListOptions, prefix: &[u8]) -> Result<(Option<Revision>, Opti
 /// Which records of a resource are wanted.
 pub struct Select<'a> {
     options: &'a ListOptions,
-    form: Form<'a>,
-    served: &'a Served,
+    form: Form,
 }
 
 impl<'a> Select<'a> {
-    pub fn new(served: &'a Served, options: &'a ListOptions) -> Self {
-        Self { options, form: Form::of(served), served }
+    pub fn new(served: &Arc<Served>, options: &'a ListOptions) -> Self {
+        Self { options, form: Form::of(served) }
     }
 
     pub fn is_everything(&self) -> bool {
@@ -185,16 +185,21 @@ impl<'a> Select<'a> {
         if self.is_everything() {
             return Ok(true);
         }
-        let object = self.form.object(kv)?;
-        let labels = object.labels();
-        let label = |key: &str| labels?.get(key)?.as_str();
-        let field = |field: &str| match field {
-            "metadata.name" => Cow::Borrowed(object.name()),
-            "metadata.namespace" => Cow::Borrowed(object.namespace()),
-            _ => Cow::Owned((self.served.kind.field)(&object, field).unwrap_or_default()),
-        };
-        Ok(self.options.labels.matches(label) && self.options.fields.matches(field))
+        let object = self.form.object(kv, kv.mod_revision)?;
+        Ok(selects(self.options, &self.form.served, &object))
     }
+}
+
+/// Do an object's labels and fields hold what is asked for?
+pub fn selects(options: &ListOptions, served: &Served, object: &Object) -> bool {
+    let labels = object.labels();
+    let label = |key: &str| labels?.get(key)?.as_str();
+    let field = |field: &str| match field {
+        "metadata.name" => Cow::Borrowed(object.name()),
+        "metadata.namespace" => Cow::Borrowed(object.namespace()),
+        _ => Cow::Owned((served.kind.field)(object, field).unwrap_or_default()),
+    };
+    options.labels.matches(label) && options.fields.matches(field)
 }
 
 fn invalid_token(why: &str) -> Status {

@@ -2,6 +2,9 @@
 
 mod get;
 mod list;
+mod watch;
+
+pub use list::selects;
 
 use std::sync::Arc;
 
@@ -32,6 +35,7 @@ pub async fn serve(api: &Arc<Api>, call: &Call, request: Request<Body>) -> Resul
     match verb.ok_or_else(Status::method_not_allowed)? {
         Verb::Get => get::get(api, call, &served).await,
         Verb::List => list::list(api, call, &served).await,
+        Verb::Watch => watch::watch(api, call, &served).await,
         _ if across_namespaces => Err(Status::method_not_allowed()),
         other => write(api, call, &served, other, request).await,
     }
