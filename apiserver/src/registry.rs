@@ -90,6 +90,17 @@ impl Registry {
         Self { served: RwLock::new(served.into()) }
     }
 
+    /// What every server serves.
+    pub fn built_in() -> Self {
+        let table = corten_schema::builtin();
+        let row = |resource: &Resource| {
+            let types = TypesOf::BuiltIn(&table.types);
+            let kind = crate::kinds::of(&resource.group, &resource.kind);
+            Arc::new(Served { resource: resource.clone(), types, kind })
+        };
+        Self::new(table.resources.iter().map(row).collect())
+    }
+
     /// All of it, as it is now.
     pub fn all(&self) -> Arc<[Arc<Served>]> {
         Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
