@@ -4,7 +4,7 @@ use std::fmt::{Display, Formatter, Result};
 
 use serde_json::{Map, Value};
 
-pub(crate) struct Go<'a>(pub &'a Value);
+pub struct Go<'a>(pub &'a Value);
 pub(crate) struct GoMap<'a>(pub &'a Map<String, Value>);
 pub(crate) struct GoList<'a>(pub &'a [Value]);
 

@@ -4,16 +4,20 @@
 //! hostile as their senders, and are bounded in what they cost.
 #![forbid(unsafe_code)]
 
-mod go_format;
+pub mod fields;
+pub mod go_format;
 pub mod json_patch;
+pub mod managed;
 pub mod merge_patch;
 pub mod strategic;
 #[cfg(test)]
 mod testing;
+mod typed;
 
 pub use json_patch::JsonPatch;
 pub use merge_patch::merge_patch;
 pub use strategic::strategic;
+pub use typed::{Invalid, InvalidField};
 
 /// What an error is to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

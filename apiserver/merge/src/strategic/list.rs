@@ -102,15 +102,12 @@ fn merge_maps(
         let Value::Object(map) = value else { continue };
         let key = map.get(merge_key).ok_or_else(|| StrategicError::no_merge_key(&map, merge_key))?;
         let key = scalar_key(key);
-        match places.get(&key) {
-            Some(&place) => {
-                let Value::Object(into) = original[place].take() else { continue };
-                original[place] = Value::Object(merge_map(item, into, map)?);
-            }
-            None => {
-                places.insert(key, original.len());
-                original.push(Value::Object(map));
-            }
+        if let Some(&place) = places.get(&key) {
+            let Value::Object(into) = original[place].take() else { continue };
+            original[place] = Value::Object(merge_map(item, into, map)?);
+        } else {
+            places.insert(key, original.len());
+            original.push(Value::Object(map));
         }
     }
     Ok(original)

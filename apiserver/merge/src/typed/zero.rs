@@ -1,0 +1,23 @@
+//! What an object upstream is before anything was said of it.
+
+use corten_schema::{Node, Type};
+use serde_json::{Map, Value};
+
+/// Upstream compares a new object with an empty one of its Go type, in which structs that are no pointers are there
+/// already (their default in OpenAPI is `{}`), and required lists and pointers are null. So the creator of a Deployment
+/// owns `.spec.replicas`, but not `.spec`.
+pub(crate) fn zero(node: Node<'_>) -> Value {
+    let Type::Object(object) = node.ty() else { return Value::Null };
+    let mut map = Map::new();
+    for field in object.fields.iter() {
+        let child = node.at(field.ty);
+        match (child.ty(), field.default.as_deref()) {
+            (Type::Object(_), Some("{}")) => drop(map.insert(field.name.to_string(), zero(child))),
+            (Type::Object(_) | Type::List(_) | Type::Map(_), _) if field.required => {
+                map.insert(field.name.to_string(), Value::Null);
+            }
+            _ => {}
+        }
+    }
+    Value::Object(map)
+}
