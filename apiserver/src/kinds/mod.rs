@@ -1,4 +1,24 @@
 //! What is special about a few kinds. Everything else about them is a row of the schema table.
+//!
+//! A kind with special behaviour has a file with one [`Kind`]. Defaults that OpenAPI does not know are tables of
+//! [`fill`]; rules are tables of [`validate`]; what neither can say is a function over JSON.
+
+mod claims;
+mod common;
+mod configuration;
+pub mod convert;
+mod diff;
+mod fill;
+mod misc;
+mod namespaces;
+mod pod_spec;
+mod pods;
+mod qos;
+pub mod quantity;
+pub mod services;
+pub mod validate;
+mod warnings;
+mod workloads;
 
 use std::time::Duration;
 
@@ -8,6 +28,8 @@ use crate::status::Cause;
 
 /// The special behaviour of a kind. Most have none: [`Kind::PLAIN`].
 pub struct Kind {
+    /// What there is to say against a name (and, with a letter in the place of a `-` at its end, a generateName).
+    pub name: fn(&str) -> Vec<String>,
     /// Defaults that depend on other fields; after the table's.
     pub default: fn(&mut Object),
     /// Makes a new object what it must be: clears status, sets what only the server may.
@@ -16,23 +38,30 @@ pub struct Kind {
     pub prepare_update: fn(new: &mut Object, old: &Object, &Preparing<'_>),
     /// The same through one of its subresources, by name.
     pub prepare_subresource: fn(subresource: &str, new: &mut Object, old: &Object, &Preparing<'_>),
+    /// Everything but metadata that every kind has.
     pub validate: fn(&Object) -> Vec<Cause>,
+    /// All there is to say of a new version: [`Self::validate`] is not asked as well.
     pub validate_update: fn(new: &Object, old: &Object) -> Vec<Cause>,
     pub validate_subresource: fn(subresource: &str, new: &Object, old: &Object) -> Vec<Cause>,
     /// `Warning:` headers for what is accepted but unwise.
     pub warn: fn(&Object) -> Vec<String>,
     /// How long a deletion waits, given what was asked for; `None`: it happens at once.
     pub grace: fn(&Object, asked: Option<u32>) -> Option<u32>,
-    /// The value of a field that can be selected (beside metadata.name and metadata.namespace); `None`: no such.
+    /// The value of a field that can be selected (beside metadata.name and metadata.namespace); `None`: no such,
+    /// whatever the object.
     pub field: fn(&Object, label: &str) -> Option<String>,
     /// Lives so long only.
     pub ttl: Option<Duration>,
-    /// `generation` counts changes of everything but metadata and status.
+    /// `generation` counts changes: 1 when it is made.
     pub counts_generations: bool,
+    /// Whether a new version counts, beyond changes of everything but metadata and status.
+    pub also_counts: fn(new: &Object, old: &Object) -> bool,
     /// An update of an object that is not there makes it.
     pub create_on_update: bool,
     /// An update without a resourceVersion overwrites.
     pub unconditional_update: bool,
+    /// Addresses and ports are given to it: [`services::Allocator`].
+    pub allocates: bool,
 }
 
 /// What a preparation may know.
@@ -44,6 +73,7 @@ pub struct Preparing<'a> {
 
 impl Kind {
     pub const PLAIN: Self = Self {
+        name: validate::names::dns_subdomain,
         default: |_| {},
         prepare_create: |_, _| {},
         prepare_update: |_, _, _| {},
@@ -56,12 +86,29 @@ impl Kind {
         field: |_, _| None,
         ttl: None,
         counts_generations: false,
+        also_counts: |_, _| false,
         create_on_update: false,
         unconditional_update: true,
+        allocates: false,
     };
 }
 
 /// The behaviour of a built-in kind.
-pub fn of(_group: &str, _kind: &str) -> &'static Kind {
-    &Kind::PLAIN
+pub fn of(group: &str, kind: &str) -> &'static Kind {
+    match (group, kind) {
+        ("", "Pod") => &pods::KIND,
+        ("", "Namespace") => &namespaces::KIND,
+        ("", "Service") => &services::KIND,
+        ("", "PersistentVolumeClaim") => &claims::KIND,
+        ("apps", "Deployment") => &workloads::deployments::KIND,
+        ("apps", "ReplicaSet") => &workloads::replica_sets::KIND,
+        ("apps", "StatefulSet") => &workloads::stateful_sets::KIND,
+        ("apps", "DaemonSet") => &workloads::daemon_sets::KIND,
+        ("", "ReplicationController") => &workloads::replication_controllers::KIND,
+        ("batch", "Job") => &workloads::jobs::KIND,
+        ("batch", "CronJob") => &workloads::cron_jobs::KIND,
+        ("", "ConfigMap") => &configuration::CONFIG_MAP,
+        ("", "Secret") => &configuration::SECRET,
+        _ => misc::of(group, kind),
+    }
 }

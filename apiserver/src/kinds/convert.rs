@@ -1,0 +1,1 @@
+//! Kinds that are stored in one version and served in two.
