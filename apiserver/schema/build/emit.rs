@@ -31,6 +31,12 @@ pub fn table(roots: &Roots, lowered: &Lowered, facts: &Facts) -> String {
     for row in rows {
         let _ = writeln!(rust, "{row},");
     }
+    let _ = writeln!(rust, "];\nstatic GROUPS: [Group; {}] = [", facts.groups.len());
+    for group in &facts.groups {
+        let versions: Vec<String> =
+            group[1].as_array().into_iter().flatten().map(|version| version.to_string()).collect();
+        let _ = writeln!(rust, "Group {{ name: {}, versions: &[{}] }},", group[0], versions.join(", "));
+    }
     rust.push_str("];\n");
     rust
 }

@@ -10,6 +10,8 @@ pub struct Facts {
     /// By OpenAPI name.
     types: Map<String, Value>,
     pub resources: Vec<Value>,
+    /// Groups with their versions, in upstream's order of preference.
+    pub groups: Vec<Value>,
     /// By `group/version/plural`.
     pub columns: BTreeMap<String, Value>,
 }
@@ -20,12 +22,14 @@ impl Facts {
             Value::Object(map) => Ok(map),
             _ => Err(format!("facts/{name} is no object")),
         };
-        let Value::Array(resources) = read("resources.json")? else {
-            return Err("facts/resources.json is no list".into());
+        let list = |name| match read(name)? {
+            Value::Array(list) => Ok(list),
+            _ => Err(format!("facts/{name} is no list")),
         };
         Ok(Self {
             types: object("types.json")?,
-            resources,
+            resources: list("resources.json")?,
+            groups: list("groups.json")?,
             columns: object("columns.json")?.into_iter().collect(),
         })
     }

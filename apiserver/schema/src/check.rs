@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::json::{push_index, push_key};
-use crate::model::{Field, List, Node, Object, Rest, Type, Width};
+use crate::model::{List, Node, Object, Rest, Type, Width};
 use crate::quantity::Quantity;
 use crate::time::{self, Precision};
 
@@ -94,8 +94,8 @@ struct Walk {
 }
 
 impl Walk {
-    /// `field`: the one that this is the value of; an item of a list or a map has none.
-    fn value(&mut self, node: Node<'_>, value: &mut Value, field: Option<&Field>) {
+    /// `go`: what Go calls the type, where the schema does not tell it.
+    fn value(&mut self, node: Node<'_>, value: &mut Value, go: Option<&str>) {
         let wrong = match (node.ty(), &mut *value) {
             (Type::Object(object), Value::Object(map)) => {
                 self.object(node, object, map);
@@ -105,13 +105,17 @@ impl Walk {
                 let length = self.path.len();
                 for (name, value) in map.iter_mut() {
                     push_key(&mut self.path, name);
-                    self.element(node.at(kind.value), value);
+                    self.element(
+                        node.at(kind.value),
+                        value,
+                        go.and_then(|go| go.strip_prefix("map[string]")),
+                    );
                     self.path.truncate(length);
                 }
                 return;
             }
             (Type::List(list), Value::Array(items)) => {
-                self.items(node, list, items);
+                self.items(node, list, items, go.and_then(|go| go.strip_prefix("[]")));
                 return;
             }
             (Type::Any, _)
@@ -121,9 +125,9 @@ impl Walk {
             // Its value is kept as it is, whatever that is; upstream takes only an object in practice.
             (Type::FieldsV1, Value::Object(_)) => None,
             (Type::IntOrString, Value::String(_)) => None,
-            (Type::Integer(width), Value::Number(number)) => fits(number, *width)
-                .then_some(())
-                .map_or_else(|| Some(self.cannot(node, &format!("number {number}"), field)), |()| None),
+            (Type::Integer(width), Value::Number(number)) => {
+                (!fits(number, *width)).then(|| self.cannot(node, &format!("number {number}"), go))
+            }
             (Type::IntOrString, Value::Number(number)) => {
                 (!fits(number, Width::I32)).then(|| self.cannot_type(&format!("number {number}"), "int32"))
             }
@@ -137,7 +141,7 @@ impl Walk {
                 Some(self.cannot_type(kind_of(other), "string"))
             }
             (Type::Bytes, Value::String(text)) => rewrite(text, crate::bytes::rewrite(text)),
-            (_, other) => Some(self.cannot(node, kind_of(other), field)),
+            (_, other) => Some(self.cannot(node, kind_of(other), go)),
         };
         self.found.errors.extend(wrong);
     }
@@ -154,24 +158,24 @@ impl Walk {
                 push_key(&mut self.fields, &field.go.embedded);
             }
             push_key(&mut self.fields, name);
-            self.value(node.at(field.ty), value, Some(field));
+            self.value(node.at(field.ty), value, field.go.ty.as_deref());
             self.path.truncate(path);
             self.fields.truncate(fields);
         }
         self.owner = owner;
     }
 
-    fn items(&mut self, node: Node<'_>, list: &List, items: &mut [Value]) {
+    fn items(&mut self, node: Node<'_>, list: &List, items: &mut [Value], go: Option<&str>) {
         let length = self.path.len();
         for (index, item) in items.iter_mut().enumerate() {
             push_index(&mut self.path, index);
-            self.element(node.at(list.item), item);
+            self.element(node.at(list.item), item, go);
             self.path.truncate(length);
         }
     }
 
     /// `null` as an element is Go's zero value.
-    fn element(&mut self, node: Node<'_>, value: &mut Value) {
+    fn element(&mut self, node: Node<'_>, value: &mut Value, go: Option<&str>) {
         if value.is_null() {
             *value = match node.ty() {
                 Type::Object(_) => Value::Object(Map::new()),
@@ -182,7 +186,7 @@ impl Walk {
                 _ => return,
             };
         }
-        self.value(node, value, None);
+        self.value(node, value, go);
     }
 
     fn quantity(&mut self, value: &mut Value) -> Option<String> {
@@ -199,11 +203,8 @@ impl Walk {
         }
     }
 
-    fn cannot(&self, node: Node<'_>, what: &str, field: Option<&Field>) -> String {
-        match field.and_then(|field| field.go.ty.as_deref()) {
-            Some(go) => self.cannot_type(what, go),
-            None => self.cannot_type(what, &go_type(node)),
-        }
+    fn cannot(&self, node: Node<'_>, what: &str, go: Option<&str>) -> String {
+        go.map_or_else(|| self.cannot_type(what, &go_type(node)), |go| self.cannot_type(what, go))
     }
 
     fn cannot_type(&self, what: &str, go: &str) -> String {
@@ -334,6 +335,21 @@ mod tests {
                 "ConfigMap",
                 json!({"data": {"a": true}}),
                 "json: cannot unmarshal bool into Go struct field ConfigMap.data of type string",
+            ),
+            (
+                "Pod",
+                json!({"spec": {"containers": [{"ports": [{"protocol": 1}]}]}}),
+                "json: cannot unmarshal number into Go struct field ContainerPort.spec.containers.ports.protocol of type v1.Protocol",
+            ),
+            (
+                "Pod",
+                json!({"spec": {"volumes": [{"emptyDir": []}]}}),
+                "json: cannot unmarshal array into Go struct field Volume.spec.volumes.VolumeSource.emptyDir of type v1.EmptyDirVolumeSource",
+            ),
+            (
+                "PersistentVolumeClaim",
+                json!({"spec": {"accessModes": [true]}}),
+                "json: cannot unmarshal bool into Go struct field PersistentVolumeClaimSpec.spec.accessModes of type v1.PersistentVolumeAccessMode",
             ),
             ("ConfigMap", json!([]), "json: cannot unmarshal array into Go value of type v1.ConfigMap"),
             ("Secret", json!({"data": {"a": "%"}}), "illegal base64 data at input byte 0"),

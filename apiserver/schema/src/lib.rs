@@ -14,7 +14,7 @@ pub mod quantity;
 mod scan;
 pub mod time;
 
-pub use builtin::{Table, builtin};
+pub use builtin::{Group, Table, builtin};
 pub use model::{
     Column, Field, Format, Go, List, ListKind, Map, Node, Object, Patch, Resource, Rest, Subresource, Text,
     Type, TypeId, Types, Verb, Width, Wire,
