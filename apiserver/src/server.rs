@@ -1,0 +1,191 @@
+//! The server as a process: what is started in which order, and how it ends.
+
+use std::fs::{self, Permissions};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use corten_store::{Config, Embedded, EtcdStore, RedbOptions, Store, keep_compacted};
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
+use tokio::net::TcpListener;
+
+use crate::api::Api;
+use crate::hooks::AllowAll;
+use crate::http::{self, Limits, tls};
+use crate::options::{Options, Storage};
+use crate::pki::{self, Settings};
+use crate::registry::Registry;
+use crate::snapshot::Giver;
+use crate::watch::Hub;
+
+/// Serves until `stop`; everything is ended then.
+///
+/// # Errors
+/// What keeps it from serving: files, the store, the port.
+pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()> {
+    directory(&options.data_dir)?;
+    let advertise = options.advertise.unwrap_or_else(default_route);
+    let opened = Opened::open(&options).await?;
+    let store = Arc::clone(&opened.store);
+    // The port is taken before files are written: a second server on it leaves no trace.
+    let listener = listen(options.bind)?;
+    let address = listener.local_addr()?;
+    if !options.foreign_pki {
+        certificates(&options, advertise, address.port())?;
+    }
+    let snapshots = Giver::start(&options.data_dir, Arc::clone(&store))?;
+    let compacted = options.compaction.map(|keep| {
+        let store: std::sync::Weak<dyn Store> = Arc::downgrade(&store);
+        tokio::spawn(async move {
+            if let Err(error) = keep_compacted(store, keep).await {
+                tracing::error!("history is not compacted any more: {error}");
+            }
+        })
+    });
+    let api = api(&options, Arc::clone(&store));
+    let tls = tls::config(certificate(&options)?, Vec::new())?;
+    let listener = TcpListener::from_std(listener)?;
+    tracing::info!(%address, "serving");
+    let limits = Limits { grace: options.shutdown_grace, ..Limits::default() };
+    let delay = options.shutdown_delay;
+    let stopping = async move {
+        stop.await;
+        tracing::info!("stopping");
+        tokio::time::sleep(delay).await;
+    };
+    http::serve(Arc::clone(&api), listener, Some(tls), limits, stopping).await;
+    if let Some(task) = compacted {
+        task.abort();
+    }
+    drop((snapshots, api, store));
+    opened.close().await
+}
+
+fn api(options: &Options, store: Arc<dyn Store>) -> Arc<Api> {
+    Arc::new(Api {
+        watches: Hub::new(Arc::clone(&store)),
+        registry: Arc::new(Registry::built_in()),
+        authenticator: Box::new(AllowAll),
+        authorizer: Box::new(AllowAll),
+        admission: Box::new(AllowAll),
+        audit: Box::new(AllowAll),
+        config: crate::api::Config {
+            max_requests_inflight: options.max_requests_inflight,
+            max_mutating_requests_inflight: options.max_mutating_requests_inflight,
+            request_timeout: options.request_timeout,
+            min_request_timeout: options.min_request_timeout,
+            ..crate::api::Config::default()
+        },
+        store,
+    })
+}
+
+/// The store, and what ends it.
+struct Opened {
+    store: Arc<dyn Store>,
+    embedded: Option<Embedded>,
+}
+
+impl Opened {
+    async fn open(options: &Options) -> Result<Self> {
+        // Most of an idle cluster's writes, which nobody misses after a crash: they come again within seconds.
+        let volatile = ["/events/", "/leases/kube-node-lease/"];
+        let volatile = volatile.map(|under| Bytes::from(format!("{}{under}", options.prefix))).to_vec();
+        let config = Config { volatile, ..Config::default() };
+        let embedded = match &options.storage {
+            Storage::Memory => Embedded::memory(config)?,
+            Storage::Embedded { file } => Embedded::open(file, RedbOptions::default(), config)?,
+            Storage::Etcd(config) => {
+                let etcd = EtcdStore::connect(config).await;
+                let etcd = etcd.with_context(|| format!("connect to {}", config.endpoints.join(",")))?;
+                return Ok(Self { store: Arc::new(etcd), embedded: None });
+            }
+        };
+        Ok(Self { store: Arc::new(embedded.clone()), embedded: Some(embedded) })
+    }
+
+    async fn close(self) -> Result<()> {
+        drop(self.store);
+        if let Some(embedded) = self.embedded {
+            embedded.close().await?;
+        }
+        Ok(())
+    }
+}
+
+fn directory(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
+    fs::set_permissions(path, Permissions::from_mode(0o700))
+        .with_context(|| format!("keep others out of {}", path.display()))
+}
+
+fn listen(address: SocketAddr) -> Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)
+        .with_context(|| format!("listen on {address} (another server? use --secure-port)"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// The address that packets to elsewhere leave by; nothing is sent.
+fn default_route() -> IpAddr {
+    let asked = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    asked.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}
+
+fn certificates(options: &Options, advertise: IpAddr, port: u16) -> Result<()> {
+    let host = match options.bind.ip() {
+        any if any.is_unspecified() => advertise,
+        one => one,
+    };
+    let settings = Settings {
+        certificates: options.certificates.clone(),
+        kubeconfigs: options.kubeconfigs.clone(),
+        server: format!("https://{}", SocketAddr::new(host, port)),
+        advertise,
+        service: options.kubernetes_service(),
+        dns_domain: "cluster.local".to_owned(),
+        node_name: fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned()),
+        extra_names: std::iter::once(host.to_string()).chain(options.extra_names.iter().cloned()).collect(),
+    };
+    for change in pki::ensure(&settings, SystemTime::now())? {
+        tracing::info!("{change}");
+    }
+    Ok(())
+}
+
+/// The server's certificate and its key.
+fn certificate(options: &Options) -> Result<Arc<dyn ResolvesServerCert>> {
+    let (certificate, key) = &options.server_certificate;
+    let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(certificate)?)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("{} is no certificate (PEM)", certificate.display()))?;
+    let pem = String::from_utf8(read(key)?).with_context(|| format!("{} is no key (PEM)", key.display()))?;
+    let pkcs8 = pki::pkcs8(&pem).map_err(anyhow::Error::msg).with_context(|| key.display().to_string())?;
+    let signer = any_supported_type(&PrivateKeyDer::Pkcs8(pkcs8.into()))
+        .with_context(|| format!("{} is a key of a kind that is not served", key.display()))?;
+    Ok(Arc::new(One(Arc::new(CertifiedKey::new(chain, signer)))))
+}
+
+#[derive(Debug)]
+struct One(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for One {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// Between two tries at something that somebody else must make possible.
+pub const RETRY: Duration = Duration::from_millis(500);
