@@ -1,4 +1,4 @@
-//! On a small table; the whole one is tried on the data that upstream publishes: `tests/roundtrip.rs` of the API server.
+//! On a small table; the whole one is tried on the data that upstream publishes: `tests/roundtrip.rs`.
 
 use std::borrow::Cow;
 
