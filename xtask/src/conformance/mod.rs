@@ -8,6 +8,7 @@ mod ginkgo;
 mod kubectl;
 mod netd_kube;
 mod nodes;
+mod roundtrip;
 mod store;
 
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ enum Suite {
     Kubectl(kubectl::Args),
     Nodes(nodes::Args),
     NetdKube(netd_kube::Args),
+    Roundtrip(roundtrip::Args),
     Store(store::Args),
 }
 
@@ -37,6 +39,7 @@ pub fn task(args: &Args) -> Result<ExitCode> {
         Suite::Kubectl(args) => kubectl::conformance(args),
         Suite::Nodes(args) => nodes::conformance(args),
         Suite::NetdKube(args) => netd_kube::conformance(args),
+        Suite::Roundtrip(args) => roundtrip::conformance(args),
         Suite::Store(args) => store::conformance(args),
     }
 }

@@ -69,7 +69,7 @@ pub fn conformance(args: &Args) -> Result<ExitCode> {
 }
 
 /// What the tests say of themselves, with their names.
-fn counted(text: &str) -> String {
+pub(super) fn counted(text: &str) -> String {
     let mut lines = String::new();
     let mut showing = None;
     for line in text.lines() {
