@@ -1,6 +1,22 @@
 //! Who asks, and whether they may.
+//!
+//! [`authn`] makes a [`User`] of credentials, [`authz`] decides, [`tokens`] makes and checks what ServiceAccounts carry,
+//! [`bootstrap`] keeps the roles that every cluster has. Nothing here knows HTTP beyond headers.
+
+pub mod authn;
+pub mod authz;
+pub mod bootstrap;
+pub mod impersonate;
+pub mod lookup;
+#[cfg(test)]
+pub mod testing;
+pub mod tokens;
+mod user;
+pub mod views;
 
 use std::collections::BTreeMap;
+
+pub use user::{extra, groups, names, service_account, split_service_account};
 
 /// Who a request is from. Source: apiserver `pkg/authentication/user`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -44,6 +44,9 @@ pub enum PkiError {
     #[error("{path}: {why}; correct it, or remove it to have it made anew", path = path.display())]
     Kubeconfig { path: PathBuf, why: String },
 
+    #[error("a certificate for {subject} can name two groups at most")]
+    Groups { subject: String },
+
     #[error("make a certificate for {subject}: {source}")]
     Issue { subject: String, source: rcgen::Error },
 }

@@ -16,6 +16,7 @@ use super::{Authority, BACKDATE, CERTIFICATE_VALIDITY, Change, PkiError, key, pa
 #[derive(Debug, Clone)]
 pub struct Leaf {
     pub common_name: String,
+    /// Two at most: rcgen's names have no more of a kind.
     pub organizations: Vec<String>,
     pub usage: Usage,
     /// DNS names and addresses.
@@ -115,6 +116,9 @@ fn certificate(
     validity: Duration,
     now: SystemTime,
 ) -> Result<String, PkiError> {
+    if leaf.organizations.len() > 2 {
+        return Err(PkiError::Groups { subject: leaf.common_name.clone() });
+    }
     let failed = |source| PkiError::Issue { subject: leaf.common_name.clone(), source };
     let mut params = params(&leaf.common_name, &leaf.organizations, now, validity);
     params.is_ca = IsCa::ExplicitNoCa;
@@ -142,8 +146,9 @@ pub fn params(
     let mut params = CertificateParams::default();
     let mut name = DistinguishedName::new();
     // As Go writes a Name: each organization is an attribute of its own, before the common name.
-    for organization in organizations {
-        name.push(DnType::OrganizationName, organization.as_str());
+    let kinds = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
+    for (kind, organization) in kinds.into_iter().zip(organizations) {
+        name.push(kind, organization.as_str());
     }
     name.push(DnType::CommonName, common_name);
     params.distinguished_name = name;

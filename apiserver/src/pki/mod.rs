@@ -90,9 +90,9 @@ pub fn ensure(settings: &Settings, now: SystemTime) -> Result<Vec<Change>, PkiEr
     leaf::ensure(&settings.certificates, "front-proxy-client", &proxy, &front, now, &mut changes)?;
     service_account::ensure(&settings.certificates, &mut changes)?;
 
-    for (file, user, organizations) in kubeconfig::FILES {
+    for (file, user, groups) in kubeconfig::FILES {
         let path = settings.kubeconfigs.join(file);
-        let leaf = Leaf::client(user, organizations);
+        let leaf = Leaf::client(user, groups);
         kubeconfig::ensure(&path, &settings.server, &leaf, &cluster, now, &mut changes)?;
     }
     Ok(changes)
