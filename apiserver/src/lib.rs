@@ -4,6 +4,7 @@
 //! Objects at rest are JSON bytes without a resourceVersion, which is put in on the way out ([`object`]).
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod api;
 pub mod auth;
 pub mod crd;

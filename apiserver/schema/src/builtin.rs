@@ -97,7 +97,12 @@ mod tests {
             assert_eq!(node.id, row.ty);
             assert_eq!(row.verbs.contains(&Verb::List), !row.columns.is_empty(), "{}", row.plural);
             for sub in row.subresources.iter().filter(|sub| !sub.kind.ends_with("Options")) {
-                assert!(table.kind(&sub.group, &sub.version, &sub.kind).is_some(), "{}/{}", row.plural, sub.name);
+                assert!(
+                    table.kind(&sub.group, &sub.version, &sub.kind).is_some(),
+                    "{}/{}",
+                    row.plural,
+                    sub.name
+                );
             }
         }
     }
@@ -108,7 +113,12 @@ mod tests {
             let Type::Object(object) = ty else { continue };
             let mut seen = HashSet::new();
             for field in object.fields.iter().filter(|field| field.wire.number > 0) {
-                assert!(seen.insert((&field.wire.within, field.wire.number)), "{}.{}", object.name, field.name);
+                assert!(
+                    seen.insert((&field.wire.within, field.wire.number)),
+                    "{}.{}",
+                    object.name,
+                    field.name
+                );
             }
             let missing: Vec<&str> = object
                 .fields
@@ -118,7 +128,11 @@ mod tests {
                 .filter(|name| !matches!(*name, "kind" | "apiVersion"))
                 .collect();
             // A table is JSON only.
-            assert!(missing.is_empty() || object.name.contains("meta.v1.Table"), "{}: {missing:?}", object.name);
+            assert!(
+                missing.is_empty() || object.name.contains("meta.v1.Table"),
+                "{}: {missing:?}",
+                object.name
+            );
         }
     }
 

@@ -99,6 +99,15 @@ impl Quantity {
         compare(self.unscaled, self.scale, other.unscaled, other.scale)
     }
 
+    /// Both together, in the form of the first that is not zero.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let scale = self.scale.min(other.scale);
+        let at = |one: &Self| one.unscaled.saturating_mul(10_i128.saturating_pow(one.scale.abs_diff(scale)));
+        let form = if self.is_zero() { other.form } else { self.form };
+        Self { unscaled: at(self).saturating_add(at(other)), scale, form, kept: None }
+    }
+
     /// In whole units, rounded up; beyond what an i64 holds: the most it holds.
     pub fn value(&self) -> i64 {
         self.scaled(0)
