@@ -10,6 +10,7 @@ pub mod check;
 pub mod defaults;
 pub mod json;
 mod model;
+pub mod openapi;
 pub mod quantity;
 mod scan;
 pub mod time;
