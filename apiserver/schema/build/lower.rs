@@ -117,6 +117,11 @@ impl Lower<'_> {
     fn ty(&mut self, schema: &Value, known: &Value, at: &str) -> usize {
         if let Some(reference) = schema["$ref"].as_str() {
             let name = reference.strip_prefix("#/$defs/").unwrap_or_else(|| panic!("{at}: {reference}"));
+            // A field of an atomic type that is not atomic itself (`claimRef` of a volume) has a type of its own.
+            if known["map"] == "granular" {
+                let granular = self.object(name, self.definitions.get(name).expect("named"));
+                return self.intern(granular.replace("atomic: true", "atomic: false"));
+            }
             return self.named(name);
         }
         let format = schema["format"].as_str();

@@ -69,7 +69,9 @@ impl Versions for () {
 
 impl Write<'_> {
     fn free(&self) -> Free {
-        if self.is_custom { Free::ByFields } else { Free::AsOneValue }
+        // A definition has schemas in it (`JSON`), the other kinds `RawExtension`s.
+        let by_fields = self.is_custom || self.api_version.starts_with("apiextensions.k8s.io/");
+        if by_fields { Free::ByFields } else { Free::AsOneValue }
     }
 
     fn schema(&self) -> Schema<'_> {

@@ -6,7 +6,8 @@ use super::item::element;
 use super::shape::{Schema, Shape};
 use crate::fields::Set;
 
-/// Takes the members of `gone` out of `value`. Maps and lists that lose all they have go too.
+/// Takes the members of `gone` out of `value`. Maps and lists that lose all they have become null: they are not gone, who
+/// owns them does so still.
 pub(crate) fn remove(schema: Schema<'_>, value: &mut Value, gone: &Set) {
     match (schema.shape(Some(value)), &mut *value) {
         (Shape::Map(fields), Value::Object(map)) => {
@@ -18,7 +19,7 @@ pub(crate) fn remove(schema: Schema<'_>, value: &mut Value, gone: &Set) {
                 let Some(node) = gone.field(name) else { return true };
                 if !node.member && !node.below.is_empty() {
                     remove(fields.get_or_deduced(name).0, value, &node.below);
-                    return !value.is_null();
+                    return true;
                 }
                 !node.member
             });
@@ -43,6 +44,21 @@ pub(crate) fn remove(schema: Schema<'_>, value: &mut Value, gone: &Set) {
             if list.is_empty() {
                 *value = Value::Null;
             }
+        }
+        _ => {}
+    }
+}
+
+/// Takes out the fields that are null, where null is the absence of a value.
+pub(crate) fn remove_nulls(schema: Schema<'_>, value: &mut Value) {
+    match (schema.shape(Some(value)), value) {
+        (Shape::Map(fields), Value::Object(map)) => map.retain(|name, value| {
+            let (schema, is_declared) = fields.get_or_deduced(name);
+            remove_nulls(schema, value);
+            !value.is_null() || fields.is_nullable(name) || (fields.is_map() && !is_declared)
+        }),
+        (Shape::List(items), Value::Array(list)) => {
+            list.iter_mut().for_each(|item| remove_nulls(items.item(), item));
         }
         _ => {}
     }
