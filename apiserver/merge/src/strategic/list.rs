@@ -153,6 +153,6 @@ pub(super) fn key(value: &Value, merge_key: Option<&str>) -> Result<Key, Strateg
 }
 
 /// 80, "80" and 80.0 are three keys.
-fn scalar_key(value: &Value) -> Key {
+pub(super) fn scalar_key(value: &Value) -> Key {
     value.to_string()
 }

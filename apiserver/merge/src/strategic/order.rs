@@ -1,12 +1,13 @@
 //! The order of a merged list: what the patch names stands in the patch's order (or that of `$setElementOrder`), what
 //! only the server has in the server's, and the two are interleaved as the server had them.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use corten_schema::Node;
 use serde_json::{Map, Value};
 
-use super::list::{Elements, Key, elements, key, keys, merge};
+use super::list::{Elements, Key, elements, key, keys, merge, present_keys, scalar_key};
 use super::{DIRECTIVE, SET_ELEMENT_ORDER, StrategicError, schema, without_directives};
 use crate::go_format::GoList;
 
@@ -49,10 +50,12 @@ fn set_element_order(
         return Ok(());
     }
     let kind = elements(ours.map_or(&[], Vec::as_slice), theirs.map_or(&[], Vec::as_slice));
-    let server_order = match merge_key {
-        Some(merge_key) => super::list::present_keys(ours.map_or(&[], Vec::as_slice), merge_key),
-        None => keys(ours.map_or(&[], Vec::as_slice), None)?,
-    };
+    let server_order = server_order(
+        ours.map_or(&[], Vec::as_slice),
+        theirs.map_or(&[], Vec::as_slice),
+        merge_key.filter(|_| how.merge && ours.is_some() && theirs.is_some()),
+        merge_key,
+    )?;
     let ours = original.remove(name).map(list_of).transpose()?;
     let theirs = patch.remove(name).map(list_of).transpose()?;
     let merged = match (ours, theirs) {
@@ -67,6 +70,38 @@ fn set_element_order(
     let merged = self::order(merged, &keys(&order, merge_key)?, &server_order, merge_key)?;
     original.insert(name.to_owned(), Value::Array(merged));
     Ok(())
+}
+
+/// Where the server's items stand. Items that a patch adds take the places of those it deletes: upstream merges into the
+/// very array whose order it asks for afterwards.
+fn server_order(
+    ours: &[Value],
+    theirs: &[Value],
+    merged_by: Option<&str>,
+    merge_key: Option<&str>,
+) -> Result<HashMap<Key, usize>, StrategicError> {
+    let Some(merge_key) = merge_key else { return keys(ours, None) };
+    let directive = |item: &Value| item.get(DIRECTIVE).and_then(Value::as_str).map(str::to_owned);
+    if merged_by.is_none() || theirs.iter().any(|item| directive(item).as_deref() == Some("replace")) {
+        return Ok(present_keys(ours, merge_key));
+    }
+    let (special, plain): (Vec<&Value>, Vec<&Value>) =
+        theirs.iter().partition(|item| directive(item).is_some());
+    let key_of = |item: &Value| item.get(merge_key).map(scalar_key);
+    let gone: HashSet<Key> = special.into_iter().filter_map(key_of).collect();
+    let kept = ours.iter().filter_map(key_of).filter(|key| !gone.contains(key));
+    let mut places = HashMap::new();
+    let mut place = 0;
+    for key in kept.chain(plain.into_iter().filter_map(key_of)) {
+        if place == ours.len() {
+            break;
+        }
+        if let Entry::Vacant(entry) = places.entry(key) {
+            entry.insert(place);
+            place += 1;
+        }
+    }
+    Ok(places)
 }
 
 /// The items of the patch must be some of the order's, in its order.

@@ -237,6 +237,17 @@ fn order_is_that_of_the_directive_and_the_servers_own_keep_their_places() {
     );
 }
 
+/// Seen in a run beside a stock kube-apiserver.
+#[test]
+fn what_is_added_takes_the_place_of_what_is_deleted() {
+    check([(
+        json!({"containers": [{"name": "b"}, {"name": "a"}]}),
+        json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "c"}],
+            "containers": [{"name": "c"}, {"name": "b", "$patch": "delete"}]}),
+        json!({"containers": [{"name": "a"}, {"name": "c"}]}),
+    )]);
+}
+
 #[test]
 fn retained_keys_change_the_member_of_a_union() {
     let volume = json!({"volumes": [{"name": "v", "emptyDir": {}}]});
