@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::json::{push_index, push_key};
-use crate::model::{List, Node, Object, Rest, Type, Width};
+use crate::model::{Field, List, Node, Object, Rest, Type, Width};
 use crate::quantity::Quantity;
 use crate::time::{self, Precision};
 
@@ -163,6 +163,9 @@ impl Walk {
             self.fields.truncate(fields);
         }
         self.owner = owner;
+        map.retain(|name, value| {
+            object.field(name).is_none_or(|field| !left_out(node.at(field.ty), field, value))
+        });
     }
 
     fn items(&mut self, node: Node<'_>, list: &List, items: &mut [Value], go: Option<&str>) {
@@ -229,6 +232,19 @@ fn rewrite(text: &mut String, rewritten: Result<Option<String>, String>) -> Opti
         }
         Err(error) => Some(error),
     }
+}
+
+/// Whether upstream, which reads an object into Go and writes it again, leaves a field out: `omitempty`.
+fn left_out(node: Node<'_>, field: &Field, value: &Value) -> bool {
+    let is_zero = match (node.ty(), value) {
+        (Type::Bool, Value::Bool(is)) => !is,
+        (Type::String(_) | Type::Bytes, Value::String(text)) => text.is_empty(),
+        (Type::Integer(_) | Type::Number, Value::Number(number)) => number.as_f64() == Some(0.0),
+        (Type::List(_), Value::Array(items)) => items.is_empty(),
+        (Type::Map(_), Value::Object(map)) => map.is_empty(),
+        _ => false,
+    };
+    is_zero && field.wire.number != 0 && !field.wire.keeps_zero
 }
 
 fn fits(number: &serde_json::Number, width: Width) -> bool {
@@ -298,6 +314,24 @@ mod tests {
         let expected = json!({"kind": "Pod", "spec": {"containers": [{"name": "a"}, {"name": "b"}]},
             "metadata": {"labels": {"any": "thing"}}});
         assert_eq!(pod, expected);
+    }
+
+    #[test]
+    fn what_upstream_leaves_out_is_left_out() {
+        let mut pod = json!({"metadata": {"labels": {}, "generateName": "", "annotations": {"a": ""}},
+            "spec": {"hostNetwork": false, "nodeSelector": {}, "tolerations": [], "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "", "image": "", "env": [], "resources": {}, "stdin": false}],
+                "volumes": [{"name": "v", "emptyDir": {}}]}});
+        check(node("", "Pod"), &mut pod);
+        let left = json!({"metadata": {"annotations": {"a": ""}}, "spec": {"terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "", "resources": {}}], "volumes": [{"name": "v", "emptyDir": {}}]}});
+        assert_eq!(pod, left);
+        // No pointers, no `omitempty`: they stay.
+        let mut set =
+            json!({"spec": {"serviceName": "", "replicas": 0, "template": {"spec": {"containers": []}}}});
+        let kept = set.clone();
+        check(node("apps", "StatefulSet"), &mut set);
+        assert_eq!(set, kept);
     }
 
     #[test]

@@ -6,12 +6,13 @@ use super::entries::{self, Entries, Entry, Operation};
 use super::{Conflicts, EntriesError, Write, last_applied, never_owned};
 use crate::Class;
 use crate::fields::equal_values;
-use crate::typed::{Invalid, ItemError, merge, paths, remove_nulls, validate};
+use crate::typed::{Invalid, ItemError, merge, paths, validate};
 
 /// What an apply makes of the object.
 #[derive(Debug, Clone)]
 pub struct Applied {
-    /// With managedFields. Defaults are not yet there again where the apply took something away.
+    /// With managedFields. Defaults are not yet there again where the apply took something away; it has nulls where the
+    /// configuration has them and where the apply took all of something.
     pub object: Value,
     /// It differs from what is stored by more than managedFields.
     pub changed: bool,
@@ -77,7 +78,6 @@ impl Write<'_> {
             }
         }
         let (mut object, changed) = applied?;
-        remove_nulls(self.schema(), &mut object);
         if self.manager == KUBECTL {
             last_applied::keep_up(&mut object, config);
         }

@@ -61,8 +61,18 @@ fn containers(containers: Value) -> Value {
     config(json!({"template": {"spec": {"containers": containers}}}))
 }
 
+/// As the server then has it: without nulls.
 fn apply(manager: &str, live: Option<&Value>, config: &Value) -> Value {
-    write(manager, NOW).apply(live, config, false).unwrap().object
+    let mut object = write(manager, NOW).apply(live, config, false).unwrap().object;
+    drop_nulls(&mut object);
+    object
+}
+
+fn drop_nulls(value: &mut Value) {
+    if let Value::Object(map) = value {
+        map.retain(|_, value| !value.is_null());
+        map.values_mut().for_each(drop_nulls);
+    }
 }
 
 fn refused(manager: &str, live: &Value, config: &Value) -> String {

@@ -15,7 +15,7 @@ pub(crate) use item::ItemError;
 pub(crate) use merge::merge;
 pub(crate) use paths::{mark_named, paths};
 pub(crate) use reconcile::reconcile;
-pub(crate) use remove::{remove, remove_nulls};
+pub(crate) use remove::remove;
 pub(crate) use shape::{Free, Schema};
 pub(crate) use validate::validate;
 pub use validate::{Invalid, InvalidField};

@@ -48,18 +48,3 @@ pub(crate) fn remove(schema: Schema<'_>, value: &mut Value, gone: &Set) {
         _ => {}
     }
 }
-
-/// Takes out the fields that are null, where null is the absence of a value.
-pub(crate) fn remove_nulls(schema: Schema<'_>, value: &mut Value) {
-    match (schema.shape(Some(value)), value) {
-        (Shape::Map(fields), Value::Object(map)) => map.retain(|name, value| {
-            let (schema, is_declared) = fields.get_or_deduced(name);
-            remove_nulls(schema, value);
-            !value.is_null() || fields.is_nullable(name) || (fields.is_map() && !is_declared)
-        }),
-        (Shape::List(items), Value::Array(list)) => {
-            list.iter_mut().for_each(|item| remove_nulls(items.item(), item));
-        }
-        _ => {}
-    }
-}

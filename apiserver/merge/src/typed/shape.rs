@@ -121,15 +121,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub fn is_nullable(self, name: &str) -> bool {
-        matches!(self, Self::Object(_, object, _) if object.field(name).is_some_and(|field| field.nullable))
-    }
-
-    /// A map by keys, whose values have a type.
-    pub fn is_map(self) -> bool {
-        matches!(self, Self::Map { value: Schema::Typed(..), .. })
-    }
-
     /// The same for walks that have no errors: what is not declared is taken as it is.
     pub fn get_or_deduced(self, name: &str) -> (Schema<'a>, bool) {
         self.get(name).unwrap_or((Schema::Deduced, false))
