@@ -11,8 +11,9 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::hooks::{Admission, AllowAll, Audit, Authenticator, Authorizer};
+use crate::http::{Fixed, Health, InFlight, Metrics, OpenApi};
 use crate::registry::Registry;
-use crate::watch::Hub;
+use crate::watch::{BOOKMARKS_EVERY, Hub};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -22,6 +23,12 @@ pub struct Api {
     pub store: Arc<dyn Store>,
     pub registry: Arc<Registry>,
     pub watches: Hub,
+    pub openapi: OpenApi,
+    pub health: Health,
+    pub metrics: Metrics,
+    pub in_flight: InFlight,
+    /// Documents that never change, beside those of this frame.
+    pub documents: Vec<Fixed>,
     pub authenticator: Box<dyn Authenticator>,
     pub authorizer: Box<dyn Authorizer>,
     pub admission: Box<dyn Admission>,
@@ -40,6 +47,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// `--min-request-timeout`: a watch without timeoutSeconds lives once to twice as long.
     pub min_request_timeout: Duration,
+    /// `--advertise-address` and port: what discovery says.
+    pub advertised: String,
     /// Of a request's body.
     pub max_body_bytes: usize,
 }
@@ -51,6 +60,7 @@ impl Default for Config {
             max_mutating_requests_inflight: 200,
             request_timeout: Duration::from_mins(1),
             min_request_timeout: Duration::from_mins(30),
+            advertised: "127.0.0.1:6443".to_owned(),
             max_body_bytes: 3 << 20,
         }
     }
@@ -59,8 +69,18 @@ impl Default for Config {
 impl Api {
     /// Everybody may do everything: for tests.
     pub fn open(store: Arc<dyn Store>, registry: Registry) -> Arc<Self> {
-        Arc::new(Self {
-            watches: Hub::new(Arc::clone(&store)),
+        Arc::new(Self::new(store, registry))
+    }
+
+    /// A server whose parts are still to be put in: as it is, everybody may do everything.
+    pub fn new(store: Arc<dyn Store>, registry: Registry) -> Self {
+        Self {
+            watches: Hub::new(Arc::clone(&store), BOOKMARKS_EVERY),
+            openapi: OpenApi::default(),
+            health: Health::default(),
+            metrics: Metrics::default(),
+            in_flight: InFlight::default(),
+            documents: Vec::new(),
             store,
             registry: Arc::new(registry),
             authenticator: Box::new(AllowAll),
@@ -68,7 +88,7 @@ impl Api {
             admission: Box::new(AllowAll),
             audit: Box::new(AllowAll),
             config: Config::default(),
-        })
+        }
     }
 
     /// This server as a `tower::Service`. A [`crate::auth::User`] in a request's extensions is who asks.

@@ -18,13 +18,11 @@ use rustls::sign::CertifiedKey;
 use tokio::net::TcpListener;
 
 use crate::api::Api;
-use crate::hooks::AllowAll;
 use crate::http::{self, Limits, tls};
 use crate::options::{Options, Storage};
 use crate::pki::{self, Settings};
 use crate::registry::Registry;
 use crate::snapshot::Giver;
-use crate::watch::Hub;
 
 /// Serves until `stop`; everything is ended then.
 ///
@@ -70,22 +68,15 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()>
 }
 
 fn api(options: &Options, store: Arc<dyn Store>) -> Arc<Api> {
-    Arc::new(Api {
-        watches: Hub::new(Arc::clone(&store)),
-        registry: Arc::new(Registry::built_in()),
-        authenticator: Box::new(AllowAll),
-        authorizer: Box::new(AllowAll),
-        admission: Box::new(AllowAll),
-        audit: Box::new(AllowAll),
-        config: crate::api::Config {
-            max_requests_inflight: options.max_requests_inflight,
-            max_mutating_requests_inflight: options.max_mutating_requests_inflight,
-            request_timeout: options.request_timeout,
-            min_request_timeout: options.min_request_timeout,
-            ..crate::api::Config::default()
-        },
-        store,
-    })
+    let mut api = Api::new(store, Registry::built_in());
+    api.config = crate::api::Config {
+        max_requests_inflight: options.max_requests_inflight,
+        max_mutating_requests_inflight: options.max_mutating_requests_inflight,
+        request_timeout: options.request_timeout,
+        min_request_timeout: options.min_request_timeout,
+        ..crate::api::Config::default()
+    };
+    Arc::new(api)
 }
 
 /// The store, and what ends it.

@@ -18,6 +18,8 @@ struct Inner {
     reason: &'static str,
     message: String,
     details: Details,
+    /// Details are shown though they say nothing.
+    bare_details: bool,
     /// Where a list may go on though it is no longer the same.
     continue_token: String,
 }
@@ -54,6 +56,7 @@ impl Status {
             reason,
             message: message.into(),
             details: Details::default(),
+            bare_details: false,
             continue_token: String::new(),
         }))
     }
@@ -66,6 +69,7 @@ impl Status {
     /// No such path.
     pub fn no_such_path() -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
+            .with_bare_details()
     }
 
     pub fn already_exists(resource: &Resource, name: &str) -> Self {
@@ -125,7 +129,7 @@ impl Status {
 
     pub fn method_not_allowed() -> Self {
         const MESSAGE: &str = "the server does not allow this method on the requested resource";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", MESSAGE)
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", MESSAGE).with_bare_details()
     }
 
     /// A resourceVersion or a continue token of history that is compacted.
@@ -170,6 +174,13 @@ impl Status {
         self
     }
 
+    /// As errors that upstream makes of no object have them: `"details":{}`.
+    #[must_use]
+    pub fn with_bare_details(mut self) -> Self {
+        self.0.bare_details = true;
+        self
+    }
+
     pub fn code(&self) -> StatusCode {
         self.0.code
     }
@@ -197,7 +208,8 @@ impl Status {
         if !self.0.reason.is_empty() {
             status["reason"] = self.0.reason.into();
         }
-        if let Some(details) = self.0.details.to_json() {
+        let bare = self.0.bare_details.then(|| json!({}));
+        if let Some(details) = self.0.details.to_json().or(bare) {
             status["details"] = details;
         }
         status

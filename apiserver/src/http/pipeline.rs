@@ -1,18 +1,27 @@
 //! The way of a request: who asks, may they, what answers. Source: apiserver `pkg/server/config.go`
 //! DefaultBuildHandlerChain.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::timeout;
 
+use super::impersonate::impersonate;
+use super::metrics::Labels;
+use super::paths;
+use super::text::not_found;
 use crate::api::{Api, Body, BoxError};
 use crate::auth::{Attributes, Decision, User};
 use crate::fresh;
 use crate::hooks::{Der, Stage};
-use crate::request::{Accept, Answer, Call, Info, Offers, Query, decode};
+use crate::request::{Accept, Call, Info, Offers, Query, decode};
 use crate::select::Fields;
 use crate::status::{Result, Status};
 use crate::verbs;
@@ -72,25 +81,70 @@ impl Api {
         }
     }
 
-    async fn answer(self: &Arc<Self>, call: Call, request: Request<Body>) -> Response<Body> {
+    async fn answer(self: &Arc<Self>, mut call: Call, request: Request<Body>) -> Response<Body> {
+        match impersonate(&*self.authorizer, &call.user, &call.headers).await {
+            Ok(None) => {}
+            Ok(Some(other)) => call.impersonator = Some(std::mem::replace(&mut call.user, other)),
+            Err(status) => return status.into_response(call.accept(Offers::Plain).unwrap_or_default()),
+        }
         self.audit.record(Stage::RequestReceived, &call, None);
-        let result = match self.authorize(&call).await {
-            Ok(()) => self.route(&call, request).await,
-            Err(status) => Err(status),
-        };
-        let mut response = result.and_then(|answer| answer.into_response(&call)).unwrap_or_else(|status| {
-            let accept = call.accept(Offers::Plain).unwrap_or_default();
-            status.into_response(accept)
-        });
+        let (labels, began) = (Labels::of(&call), Instant::now());
+        let known = !call.info.is_resource || verbs::find(self, &call).is_ok();
+        let mut response = self.bounded(&call, request).await;
         for warning in call.warnings() {
-            let text: String = warning.chars().filter(|c| !c.is_control()).collect();
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"");
-            if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            if let Some(value) = warning_header(&warning) {
                 response.headers_mut().append(header::WARNING, value);
             }
         }
-        self.audit.record(Stage::ResponseComplete, &call, Some(response.status()));
+        let code = response.status();
+        if is_long_running(&call) && code == StatusCode::OK {
+            self.audit.record(Stage::ResponseStarted, &call, Some(code));
+            self.metrics.answered(labels.clone(), code, None);
+            let running = self.metrics.long_running(labels);
+            let end = End { api: Arc::clone(self), call, code };
+            return response.map(|body| Guarded { body, _guard: (running, end) }.boxed_unsync());
+        }
+        // A series for each path that somebody makes up would be theirs to fill memory with.
+        if known {
+            self.metrics.answered(labels, code, Some(began.elapsed()));
+        }
+        self.audit.record(Stage::ResponseComplete, &call, Some(code));
         response
+    }
+
+    /// Within what is allowed at once, and in time.
+    async fn bounded(self: &Arc<Self>, call: &Call, request: Request<Body>) -> Response<Body> {
+        let failed = |status: Status| status.into_response(call.accept(Offers::Plain).unwrap_or_default());
+        if is_long_running(call) {
+            return self.decided(call, request).await.unwrap_or_else(failed);
+        }
+        let _place = match self.in_flight.enter(call, &self.config) {
+            Ok(place) => place,
+            Err(response) => {
+                self.metrics.dropped();
+                return response;
+            }
+        };
+        match timeout(self.config.request_timeout, self.decided(call, request)).await {
+            Ok(result) => result.unwrap_or_else(failed),
+            Err(_) => {
+                self.metrics.count("apiserver_request_aborts_total");
+                failed(timed_out())
+            }
+        }
+    }
+
+    async fn decided(self: &Arc<Self>, call: &Call, request: Request<Body>) -> Result<Response<Body>> {
+        self.authorize(call).await?;
+        if !call.info.is_resource {
+            return paths::serve(self, call).await;
+        }
+        let (group, version) = (&*call.info.group, &*call.info.version);
+        let all = self.registry.all();
+        if !all.iter().any(|one| one.resource.group == group && one.resource.version == version) {
+            return Ok(not_found());
+        }
+        verbs::serve(self, call, request).await?.into_response(call)
     }
 
     async fn authorize(&self, call: &Call) -> Result<()> {
@@ -100,12 +154,62 @@ impl Api {
             Decision::Deny(why) | Decision::NoOpinion(why) => Err(forbidden(&call.user, &attributes, &why)),
         }
     }
+}
 
-    async fn route(self: &Arc<Self>, call: &Call, request: Request<Body>) -> Result<Answer> {
-        if call.info.is_resource {
-            return verbs::serve(self, call, request).await;
-        }
-        Err(Status::no_such_path())
+/// Requests that go on until somebody ends them. Source: kube-apiserver's BasicLongRunningRequestCheck.
+fn is_long_running(call: &Call) -> bool {
+    const SUBRESOURCES: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
+    let info = &call.info;
+    info.is_resource && (info.verb == "watch" || SUBRESOURCES.contains(&&*info.subresource))
+}
+
+fn timed_out() -> Status {
+    const MESSAGE: &str = "Timeout: request did not complete within the allotted timeout";
+    Status::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", MESSAGE)
+}
+
+fn warning_header(warning: &str) -> Option<HeaderValue> {
+    let text: String = warning.chars().filter(|c| !c.is_control()).collect();
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    HeaderValue::from_bytes(format!("299 - \"{text}\"").as_bytes()).ok()
+}
+
+/// Says that a request that went on is over.
+struct End {
+    api: Arc<Api>,
+    call: Call,
+    code: StatusCode,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.api.audit.record(Stage::ResponseComplete, &self.call, Some(self.code));
+    }
+}
+
+/// A body, and what is dropped with it.
+struct Guarded<G> {
+    body: Body,
+    _guard: G,
+}
+
+impl<G: Send + Unpin> hyper::body::Body for Guarded<G> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

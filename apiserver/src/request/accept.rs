@@ -149,8 +149,9 @@ fn pretty(headers: &HeaderMap, query: &Query) -> bool {
 }
 
 pub fn not_acceptable() -> Status {
-    const MESSAGE: &str = "only the following media types are accepted: application/json, application/yaml";
-    Status::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", MESSAGE)
+    const MESSAGE: &str = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
+                           application/json;stream=watch";
+    Status::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", MESSAGE).with_bare_details()
 }
 
 pub fn not_acceptable_stream() -> Status {

@@ -44,6 +44,12 @@ impl Info {
             return info;
         }
         info.is_resource = true;
+        // The old form of a watch: `/api/v1/watch/pods`.
+        let (rest, watch) = match *rest {
+            ["watch", ref more @ ..] if info.verb == "get" && !more.is_empty() => (more, true),
+            _ => (rest, watch),
+        };
+        let old_watch = watch && parts.get(if info.group.is_empty() { 2 } else { 3 }) == Some(&"watch");
         info.verb = match info.verb {
             "post" => "create",
             "get" | "head" => "get",
@@ -51,6 +57,9 @@ impl Info {
             other => other,
         };
         info.take_resource(rest);
+        if old_watch {
+            info.verb = "watch";
+        }
         if info.name.is_empty() {
             match info.verb {
                 "get" => {

@@ -11,7 +11,7 @@ mod query;
 pub mod shape;
 
 pub use accept::{Accept, Format, Offers, Shape, not_acceptable, not_acceptable_stream};
-pub use answer::{Answer, json_response};
+pub use answer::{Answer, bytes_response, json_response, value_response, whole};
 pub use body::{Content, unsupported_media_type};
 pub use call::Call;
 pub use info::Info;

@@ -68,12 +68,14 @@ impl ListOptions {
     /// 400 of what cannot be read, 422 of what does not go together.
     pub fn of(query: &Query, kind: &Kind) -> Result<Self> {
         let text = |name: &str| query.get(name).unwrap_or_default();
+        let watch = query.flag("watch").unwrap_or(false);
         let options = Self {
             labels: Labels::parse(text("labelSelector")).map_err(|why| bad_selector(&why))?,
             fields: Fields::parse(text("fieldSelector")).map_err(|why| bad_selector(&why))?,
-            watch: query.flag("watch").unwrap_or(false),
+            watch,
             bookmarks: query.flag("allowWatchBookmarks").unwrap_or(false),
-            version: Version::parse(text("resourceVersion")).map_err(bad_version(text("resourceVersion")))?,
+            version: Version::parse(text("resourceVersion"))
+                .map_err(bad_version(text("resourceVersion"), watch))?,
             matching: match text("resourceVersionMatch") {
                 "Exact" => Some(Match::Exact),
                 "NotOlderThan" => Some(Match::NotOlderThan),
@@ -89,12 +91,7 @@ impl ListOptions {
             return Err(invalid(causes));
         }
         options.fields.check(kind)?;
-        Ok(options.defaulted())
-    }
-
-    /// An old client's `watch` at `0` or at nothing wants the initial events: as upstream sets it.
-    fn defaulted(self) -> Self {
-        self
+        Ok(options)
     }
 
     fn check(&self, version: &str, matching: &str) -> Vec<Cause> {
@@ -167,9 +164,16 @@ fn bad_selector(why: &str) -> Status {
     Status::bad_request(why)
 }
 
-fn bad_version(text: &str) -> impl FnOnce(String) -> Status {
+/// Upstream says it so of a list, and fails on a watch.
+fn bad_version(text: &str, watch: bool) -> impl FnOnce(String) -> Status {
     let value = serde_json::Value::from(text);
-    move |why| Status::bad_request(Cause::invalid("resourceVersion", &value, why).to_string())
+    move |why| {
+        let cause = Cause::invalid("resourceVersion", &value, why);
+        if watch {
+            return Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", cause.to_string());
+        }
+        Status::bad_request(format!("invalid resource version: {cause}"))
+    }
 }
 
 /// # Errors

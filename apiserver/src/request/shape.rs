@@ -29,8 +29,8 @@ impl Include {
             other => {
                 let value = Value::from(other);
                 Err(Status::bad_request(format!(
-                    "Unable to convert to Table as requested: includeObject: Invalid value: {value}: must be one of: \
-                     \"\", \"None\", \"Metadata\", \"Object\""
+                    "Unable to convert to Table as requested: includeObject: Invalid value: {value}: must be 'Metadata', \
+                     'Object', 'None', or empty"
                 )))
             }
         }

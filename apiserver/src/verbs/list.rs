@@ -207,7 +207,8 @@ fn invalid_token(why: &str) -> Status {
 }
 
 pub fn bad_version(text: &str, why: &str) -> Status {
-    Status::bad_request(Cause::invalid("resourceVersion", &text.into(), why).to_string())
+    let cause = Cause::invalid("resourceVersion", &text.into(), why);
+    Status::bad_request(format!("invalid resource version: {cause}"))
 }
 
 /// 504: the client has seen what this store has not (yet).

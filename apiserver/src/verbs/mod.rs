@@ -22,11 +22,7 @@ use crate::status::{Result, Status};
 /// Whatever keeps it from being done.
 pub async fn serve(api: &Arc<Api>, call: &Call, request: Request<Body>) -> Result<Answer> {
     let info = &call.info;
-    let served = api
-        .registry
-        .find(&info.group, &info.version, &info.resource)
-        .filter(|served| is_path_of(served, call))
-        .ok_or_else(Status::no_such_path)?;
+    let served = find(api, call)?;
     if !info.subresource.is_empty() {
         return subresource(api, call, &served, request).await;
     }
@@ -39,6 +35,16 @@ pub async fn serve(api: &Arc<Api>, call: &Call, request: Request<Body>) -> Resul
         _ if across_namespaces => Err(Status::method_not_allowed()),
         other => write(api, call, &served, other, request).await,
     }
+}
+
+/// The resource that a path names.
+///
+/// # Errors
+/// 404: there is none.
+pub fn find(api: &Api, call: &Call) -> Result<Arc<Served>> {
+    let info = &call.info;
+    let found = api.registry.find(&info.group, &info.version, &info.resource);
+    found.filter(|served| is_path_of(served, call)).ok_or_else(Status::no_such_path)
 }
 
 /// Changes, all of which have a body or may have one.

@@ -80,12 +80,12 @@ async fn begin(
             let since = joined.since;
             WatchBody::live(Arc::clone(interest), joined, since, timeout)
         }
-        (version, asked) => {
+        (version, _) => {
             // Not older than what is asked for: the store's answer is the newest.
             let options = ListOptions { version, matching: None, limit: 0, ..options.clone() };
             let found = list::read(api, served, namespace, &options).await?;
             let body = WatchBody::live(Arc::clone(interest), joined, found.meta.revision, timeout);
-            body.with_initial(found.items, asked == Some(true) && options.bookmarks)
+            body.with_initial(found.items, options.bookmarks)
         }
     }))
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,13 +29,10 @@ pub struct WatchBody {
     joined: Option<Joined>,
     /// Changes up to here are told (or were never asked for).
     after: Revision,
-    headed: bool,
     deadline: Instant,
     /// Until the last bookmark, then until the deadline.
     timer: Pin<Box<Sleep>>,
     last_bookmark_told: bool,
-    /// Something that lives as long as the watch.
-    _guard: Option<Box<dyn std::any::Any + Send>>,
 }
 
 enum Phase {
@@ -59,11 +57,9 @@ impl WatchBody {
             phase: Phase::Live,
             joined: Some(joined),
             after,
-            headed: false,
             deadline,
             timer: Box::pin(tokio::time::sleep_until(early)),
             last_bookmark_told: timeout <= LAST_BOOKMARK,
-            _guard: None,
         }
     }
 
@@ -78,13 +74,16 @@ impl WatchBody {
         Self { phase: Phase::Missed(missed), ..self }
     }
 
-    #[must_use]
-    pub fn guarded(self, guard: impl std::any::Any + Send) -> Self {
-        Self { _guard: Some(Box::new(guard)), ..self }
+    /// A table's columns are to be told with the next event.
+    fn headers(&self) -> bool {
+        let told = self.joined.as_ref().is_some_and(|joined| joined.headed.load(Ordering::Relaxed));
+        !told && self.interest.encoder.has_headers()
     }
 
-    fn headers(&mut self) -> bool {
-        !std::mem::replace(&mut self.headed, true) && self.interest.encoder.has_headers()
+    fn told(&self) {
+        if let Some(joined) = &self.joined {
+            joined.headed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// What the first phases have. `None`: go on with the next phase.
@@ -94,7 +93,7 @@ impl WatchBody {
             Phase::Missed(missed) => match std::task::ready!(missed.poll_recv(context)) {
                 Some(Ok((revision, bytes))) => {
                     self.after = self.after.max(revision);
-                    self.headed = true;
+                    self.told();
                     Poll::Ready(Some(bytes))
                 }
                 Some(Err(status)) => {
@@ -114,12 +113,12 @@ impl WatchBody {
     fn initial(&mut self) -> Option<Bytes> {
         let mut bytes = BytesMut::new();
         while bytes.len() < PIECE_BYTES {
-            let headers = !self.headed && self.interest.encoder.has_headers();
+            let headers = self.headers();
             let Phase::Initial { items, bookmark } = &mut self.phase else { break };
             let Some(kv) = items.pop_front() else {
                 if *bookmark {
                     bytes.extend_from_slice(&self.interest.encoder.bookmark(self.after, true, headers));
-                    self.headed = true;
+                    self.told();
                 }
                 self.phase = Phase::Live;
                 break;
@@ -133,7 +132,7 @@ impl WatchBody {
                 self.phase = Phase::Over;
                 break;
             }
-            self.headed = true;
+            self.told();
         }
         (!bytes.is_empty()).then(|| bytes.freeze())
     }
@@ -166,6 +165,7 @@ impl WatchBody {
                 break;
             }
         }
+        joined.headed.store(true, Ordering::Relaxed);
         Poll::Ready(more.map(BytesMut::freeze).or(first))
     }
 

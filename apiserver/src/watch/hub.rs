@@ -11,17 +11,18 @@ use tokio::time::MissedTickBehavior;
 use super::stream::{Interest, Joined, Stream};
 
 /// As upstream's cacher has it.
-const BOOKMARKS_EVERY: Duration = Duration::from_mins(1);
+pub const BOOKMARKS_EVERY: Duration = Duration::from_mins(1);
 
 pub struct Hub {
     store: Arc<dyn Store>,
+    bookmarks_every: Duration,
     streams: tokio::sync::Mutex<HashMap<Bytes, Arc<Stream>>>,
     closed: Mutex<bool>,
 }
 
 impl Hub {
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, streams: tokio::sync::Mutex::default(), closed: Mutex::new(false) }
+    pub fn new(store: Arc<dyn Store>, bookmarks_every: Duration) -> Self {
+        Self { store, bookmarks_every, streams: tokio::sync::Mutex::default(), closed: Mutex::new(false) }
     }
 
     /// A place among the watchers of a prefix. `None`: the hub is closed.
@@ -42,7 +43,7 @@ impl Hub {
         let stream = Stream::new(progress);
         let joined = stream.join(interest);
         streams.insert(prefix.clone(), Arc::clone(&stream));
-        tokio::spawn(feed(stream, watcher, self.store.tells_progress()));
+        tokio::spawn(feed(stream, watcher, self.store.tells_progress().then_some(self.bookmarks_every)));
         Ok(joined)
     }
 
@@ -66,8 +67,8 @@ impl Hub {
 }
 
 /// From the store to the stream, until nobody watches or the store ends it.
-async fn feed(stream: Arc<Stream>, mut watcher: Box<dyn Watcher>, tells_progress: bool) {
-    let mut tick = tokio::time::interval(BOOKMARKS_EVERY);
+async fn feed(stream: Arc<Stream>, mut watcher: Box<dyn Watcher>, bookmarks_every: Option<Duration>) {
+    let mut tick = tokio::time::interval(bookmarks_every.unwrap_or(BOOKMARKS_EVERY));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tick.reset();
     loop {
@@ -86,7 +87,7 @@ async fn feed(stream: Arc<Stream>, mut watcher: Box<dyn Watcher>, tells_progress
                 }
             }
             _ = tick.tick() => {
-                if tells_progress && stream.wants_bookmarks() && watcher.ask_progress().await.is_err() {
+                if bookmarks_every.is_some() && stream.wants_bookmarks() && watcher.ask_progress().await.is_err() {
                     return stream.end();
                 }
             }

@@ -12,6 +12,6 @@ mod transition;
 
 pub use body::{WatchBody, refused};
 pub use encode::Encoder;
-pub use hub::Hub;
+pub use hub::{BOOKMARKS_EVERY, Hub};
 pub use stream::{Interest, Item, Joined, Scope, told_alone};
 pub use transition::{EventType, transition};

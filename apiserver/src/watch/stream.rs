@@ -1,6 +1,7 @@
 //! All watchers of one prefix of the store, and the one watch that feeds them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -70,8 +71,14 @@ struct Watcher {
     /// Its place in [`Watchers::encoders`].
     encoder: usize,
     queue: Sender<Item>,
-    /// Its table's columns are told.
-    headed: bool,
+    /// Its table's columns have reached it.
+    headed: Arc<AtomicBool>,
+}
+
+impl Watcher {
+    fn needs_headers(&self) -> bool {
+        !self.headed.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Default)]
@@ -96,6 +103,8 @@ pub struct Joined {
     stream: Arc<Stream>,
     id: u64,
     pub queue: Receiver<Item>,
+    /// To be set once a table's columns are told.
+    pub headed: Arc<AtomicBool>,
     /// Later changes come through the queue; earlier ones do not.
     pub since: Revision,
 }
@@ -136,8 +145,10 @@ impl Stream {
         let (queue, receiver) = channel(QUEUE);
         let id = watchers.next;
         watchers.next += 1;
-        watchers.all.insert(id, Watcher { interest: Arc::clone(interest), encoder, queue, headed: false });
-        Some(Joined { stream: Arc::clone(self), id, queue: receiver, since: watchers.progress })
+        let headed = Arc::new(AtomicBool::new(false));
+        let (interest, told) = (Arc::clone(interest), Arc::clone(&headed));
+        watchers.all.insert(id, Watcher { interest, encoder, queue, headed: told });
+        Some(Joined { stream: Arc::clone(self), id, queue: receiver, headed, since: watchers.progress })
     }
 
     /// Hands changes to those who watch them. `false`: nobody watches any more, and nobody can.
@@ -148,9 +159,9 @@ impl Stream {
         for change in changes {
             let mut encoded: Vec<(usize, EventType, bool, Option<Bytes>)> = Vec::new();
             let parsed = Parsed::of(change, encoders);
-            for (id, watcher) in all.iter_mut().filter(|(_, one)| one.interest.scope.contains(change.key())) {
+            for (id, watcher) in all.iter().filter(|(_, one)| one.interest.scope.contains(change.key())) {
                 let Some(kind) = watcher.interest.sees(change, &parsed) else { continue };
-                let headers = !watcher.headed && encoders[watcher.encoder].has_headers();
+                let headers = watcher.needs_headers() && encoders[watcher.encoder].has_headers();
                 let form = (watcher.encoder, kind, headers);
                 let known =
                     encoded.iter().find(|&&(encoder, kind, headers, _)| (encoder, kind, headers) == form);
@@ -161,7 +172,6 @@ impl Stream {
                     encoded.push((form.0, form.1, form.2, bytes.clone()));
                     bytes
                 };
-                watcher.headed = true;
                 let sent = bytes.map(|bytes| watcher.queue.try_send((change.revision(), bytes)));
                 // Full: too slow. Closed: gone. None: what was there before is lost to us.
                 if !matches!(sent, Some(Ok(()))) {
@@ -186,8 +196,9 @@ impl Stream {
         let Watchers { all, encoders, progress, .. } = &mut *watchers;
         let mut encoded: Vec<Option<Bytes>> = vec![None; encoders.len()];
         for watcher in all.values().filter(|watcher| watcher.interest.options.bookmarks) {
-            let bytes = encoded[watcher.encoder]
-                .get_or_insert_with(|| encoders[watcher.encoder].bookmark(*progress, false, !watcher.headed));
+            let bytes = encoded[watcher.encoder].get_or_insert_with(|| {
+                encoders[watcher.encoder].bookmark(*progress, false, watcher.needs_headers())
+            });
             // A queue that is full has no use for it.
             let _ = watcher.queue.try_send((*progress, bytes.clone()));
         }
