@@ -12,6 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::hooks::{Admission, AllowAll, Audit, Authenticator, Authorizer};
 use crate::http::{Fixed, Health, InFlight, Metrics, OpenApi};
+use crate::leases::Leases;
 use crate::registry::Registry;
 use crate::watch::{BOOKMARKS_EVERY, Hub};
 
@@ -33,6 +34,8 @@ pub struct Api {
     pub authorizer: Box<dyn Authorizer>,
     pub admission: Box<dyn Admission>,
     pub audit: Box<dyn Audit>,
+    /// Of records that live for a while.
+    pub leases: Leases,
     pub config: Config,
 }
 
@@ -87,6 +90,7 @@ impl Api {
             authorizer: Box::new(AllowAll),
             admission: Box::new(AllowAll),
             audit: Box::new(AllowAll),
+            leases: Leases::default(),
             config: Config::default(),
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use corten_schema::Resource;
 use serde_json::{Map, Value};
 
-use crate::names::{self, Rule};
+use crate::names;
 use crate::object::Object;
 use crate::status::{Cause, Result, Status};
 
@@ -125,24 +125,12 @@ pub fn keep(new: &mut Object, old: &Object) {
     };
 }
 
-/// The names that a kind's objects may have.
-pub fn rule(resource: &Resource) -> Rule {
-    match (&*resource.group, &*resource.kind) {
-        ("", "Namespace" | "Service") | ("apps", "StatefulSet") => Rule::Label,
-        ("rbac.authorization.k8s.io" | "certificates.k8s.io" | "policy", _)
-        | ("", "Event")
-        | ("apiregistration.k8s.io", "APIService")
-        | ("networking.k8s.io", "IPAddress") => Rule::PathSegment,
-        _ => Rule::Subdomain,
-    }
-}
-
 /// What is wrong with the metadata of any object.
-pub fn validate(object: &Object, resource: &Resource) -> Vec<Cause> {
-    let rule = rule(resource);
+/// `rule`: what its kind has against a name.
+pub fn validate(object: &Object, resource: &Resource, rule: fn(&str) -> Vec<String>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let mut check = |field: &str, name: &str, prefix: bool| {
-        for wrong in [rule.check(name, prefix), names::path_segment(name, prefix)].concat() {
+        for wrong in [rule(&masked(name, prefix)), names::path_segment(name, prefix)].concat() {
             let cause = Cause::invalid(format!("metadata.{field}"), &name.into(), wrong);
             if !causes.contains(&cause) {
                 causes.push(cause);
@@ -173,8 +161,13 @@ pub fn validate(object: &Object, resource: &Resource) -> Vec<Cause> {
 }
 
 /// What is wrong with the metadata of a new version of an object.
-pub fn validate_update(new: &Object, old: &Object, resource: &Resource) -> Vec<Cause> {
-    let mut causes = validate(new, resource);
+pub fn validate_update(
+    new: &Object,
+    old: &Object,
+    resource: &Resource,
+    rule: fn(&str) -> Vec<String>,
+) -> Vec<Cause> {
+    let mut causes = validate(new, resource, rule);
     if old.deletion_timestamp().is_some() {
         let had: BTreeSet<_> = old.finalizers().collect();
         let more: Vec<_> = new
@@ -204,6 +197,14 @@ pub fn validate_update(new: &Object, old: &Object, resource: &Resource) -> Vec<C
         }
     }
     causes
+}
+
+/// Of the beginning of a name a dash at the end is forgiven, since more comes behind it.
+fn masked(name: &str, prefix: bool) -> String {
+    match name.strip_suffix('-') {
+        Some(name) if prefix && !name.is_empty() => format!("{name}a"),
+        _ => name.to_owned(),
+    }
 }
 
 fn common(object: &Object) -> Vec<Cause> {
@@ -392,7 +393,11 @@ mod tests {
     }
 
     fn wrong(meta: Value) -> Vec<String> {
-        let causes = validate(&object(json!({"metadata": meta})), &resource("ConfigMap", true));
+        let causes = validate(
+            &object(json!({"metadata": meta})),
+            &resource("ConfigMap", true),
+            names::dns1123_subdomain,
+        );
         causes.iter().map(ToString::to_string).collect()
     }
 
@@ -423,7 +428,7 @@ mod tests {
             1
         );
         let cluster = object(json!({"metadata": {"name": "a", "namespace": "b"}}));
-        let causes = validate(&cluster, &resource("Node", false));
+        let causes = validate(&cluster, &resource("Node", false), names::dns1123_subdomain);
         assert_eq!(causes[0].to_string(), "metadata.namespace: Forbidden: not allowed on this type");
     }
 
@@ -435,15 +440,16 @@ mod tests {
             "finalizers": ["x.y/z"], "creationTimestamp": "2020-01-01T00:00:00Z"}}));
         keep(&mut new, &old);
         assert_eq!((new.uid(), new.generation()), ("1", 3));
-        let told: Vec<_> = validate_update(&new, &old, &resource("ConfigMap", true))
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let told: Vec<_> =
+            validate_update(&new, &old, &resource("ConfigMap", true), names::dns1123_subdomain)
+                .iter()
+                .map(ToString::to_string)
+                .collect();
         let expected = "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"x.y/z\"}";
         assert_eq!(told, [expected]);
         new.set_meta("uid", "2");
         new.meta_mut().remove("finalizers");
-        let told = validate_update(&new, &old, &resource("ConfigMap", true));
+        let told = validate_update(&new, &old, &resource("ConfigMap", true), names::dns1123_subdomain);
         assert_eq!(told[0].to_string(), "metadata.uid: Invalid value: \"2\": field is immutable");
     }
 

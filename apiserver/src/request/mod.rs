@@ -9,6 +9,7 @@ mod list;
 mod options;
 mod query;
 pub mod shape;
+mod write_options;
 
 pub use accept::{Accept, Format, Offers, Shape, not_acceptable, not_acceptable_stream};
 pub use answer::{Answer, bytes_response, json_response, value_response, whole};
@@ -18,3 +19,4 @@ pub use info::Info;
 pub use list::{ListAnswer, ListMeta};
 pub use options::{ListOptions, Match, Version};
 pub use query::{Query, decode};
+pub use write_options::{Validation, WriteOptions};

@@ -1,7 +1,12 @@
 //! What can be done with resources: one file a verb. Nothing here knows a kind.
 
+mod create;
+pub mod delete;
+mod delete_collection;
 mod get;
-mod list;
+pub mod list;
+pub mod patch;
+mod update;
 mod watch;
 
 pub use list::selects;
@@ -15,6 +20,7 @@ use crate::api::{Api, Body};
 use crate::registry::Served;
 use crate::request::{Answer, Call, Content};
 use crate::status::{Result, Status};
+use crate::subresources;
 
 /// What a request for a resource is answered with.
 ///
@@ -51,25 +57,45 @@ pub fn find(api: &Api, call: &Call) -> Result<Arc<Served>> {
 async fn write(
     api: &Arc<Api>,
     call: &Call,
-    _served: &Arc<Served>,
-    _verb: Verb,
+    served: &Arc<Served>,
+    verb: Verb,
     request: Request<Body>,
 ) -> Result<Answer> {
-    let _content = Content::read(&call.headers, request.into_body(), api.config.max_body_bytes).await?;
-    Err(Status::method_not_allowed())
+    let content = Content::read(&call.headers, request.into_body(), api.config.max_body_bytes).await?;
+    match verb {
+        Verb::Create if served.resource.kind == "Binding" && served.resource.group.is_empty() => {
+            let pods = api.registry.find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
+            subresources::binding::create(api, call, &pods, &content).await
+        }
+        Verb::Create => create::create(api, call, served, &content).await,
+        Verb::Update => update::update(api, call, served, &content).await,
+        Verb::Patch => patch::patch(api, call, served, &content).await,
+        Verb::Delete => delete::delete(api, call, served, &content).await,
+        Verb::DeleteCollection => delete_collection::delete_collection(api, call, served, &content).await,
+        Verb::Get | Verb::List | Verb::Watch => Err(Status::method_not_allowed()),
+    }
 }
 
 async fn subresource(
     api: &Arc<Api>,
     call: &Call,
     served: &Arc<Served>,
-    _request: Request<Body>,
+    request: Request<Body>,
 ) -> Result<Answer> {
     let subresource = served.resource.subresource(&call.info.subresource).ok_or_else(Status::no_such_path)?;
     let verb = verb(call.info.verb).filter(|verb| subresource.verbs.contains(verb));
+    let verb = verb.ok_or_else(Status::method_not_allowed)?;
     let whole = subresource.kind == served.resource.kind;
-    match verb.ok_or_else(Status::method_not_allowed)? {
-        Verb::Get if whole => get::get(api, call, served).await,
+    if whole && verb == Verb::Get {
+        return get::get(api, call, served).await;
+    }
+    let content = Content::read(&call.headers, request.into_body(), api.config.max_body_bytes).await?;
+    match (&*call.info.subresource, verb) {
+        (_, Verb::Update) if whole => update::update(api, call, served, &content).await,
+        (_, Verb::Patch) if whole => patch::patch(api, call, served, &content).await,
+        ("scale", verb) => subresources::scale::scale(api, call, served, verb, &content).await,
+        ("binding", Verb::Create) => subresources::binding::create(api, call, served, &content).await,
+        ("eviction", Verb::Create) => subresources::eviction::create(api, call, served, &content).await,
         _ => Err(Status::method_not_allowed()),
     }
 }
