@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 
+use crate::auth::Auth;
 use crate::hooks::{Admission, AllowAll, Audit, Authenticator, Authorizer};
 use crate::http::{Fixed, Health, InFlight, Metrics, OpenApi};
 use crate::leases::Leases;
@@ -36,6 +37,8 @@ pub struct Api {
     pub audit: Box<dyn Audit>,
     /// Of records that live for a while.
     pub leases: Leases,
+    /// What answers questions about users and rights, and makes tokens; `None`: nothing does.
+    pub auth: Option<Arc<Auth>>,
     pub config: Config,
 }
 
@@ -91,6 +94,7 @@ impl Api {
             admission: Box::new(AllowAll),
             audit: Box::new(AllowAll),
             leases: Leases::default(),
+            auth: None,
             config: Config::default(),
         }
     }

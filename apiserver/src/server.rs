@@ -17,8 +17,15 @@ use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
 use tokio::net::TcpListener;
 
+use crate::admission::{self, Chain};
 use crate::api::Api;
+use crate::auth::authn::RequestHeaderConfig;
+use crate::auth::bootstrap::{self, Wish};
+use crate::auth::lookup::Lookup;
+use crate::auth::tokens::TokenConfig;
+use crate::auth::{Auth, AuthConfig};
 use crate::http::{self, Limits, tls};
+use crate::options::run::{FrontProxy, Tokens};
 use crate::options::{Options, Storage};
 use crate::pki::{self, Settings};
 use crate::registry::Registry;
@@ -48,7 +55,12 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()>
             }
         })
     });
-    let api = api(&options, Arc::clone(&store));
+    let advertised = SocketAddr::new(advertise, address.port()).to_string();
+    let api = api(&options, Arc::clone(&store), advertised).await?;
+    let wish =
+        Wish { rbac: options.authorization.iter().any(|mode| mode == "RBAC"), kubeadm: !options.foreign_pki };
+    let hook = api.health.hook("poststarthook/rbac/bootstrap-roles");
+    let beginning = tokio::spawn(begin(Arc::clone(&api), wish, hook));
     let tls = tls::config(certificate(&options)?, Vec::new())?;
     let listener = TcpListener::from_std(listener)?;
     tracing::info!(%address, "serving");
@@ -60,6 +72,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()>
         tokio::time::sleep(delay).await;
     };
     http::serve(Arc::clone(&api), listener, Some(tls), limits, stopping).await;
+    beginning.abort();
     if let Some(task) = compacted {
         task.abort();
     }
@@ -67,16 +80,73 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()>
     opened.close().await
 }
 
-fn api(options: &Options, store: Arc<dyn Store>) -> Arc<Api> {
+async fn api(options: &Options, store: Arc<dyn Store>, advertised: String) -> Result<Arc<Api>> {
     let mut api = Api::new(store, Registry::built_in());
+    let auth = Arc::new(Auth::start(who(options), &api.store, &api.registry).await?);
+    let context = admission::Context {
+        lookup: Lookup::new(Arc::clone(&api.store), Arc::clone(&api.registry)),
+        authorizer: Arc::clone(&auth.authorizer),
+        settings: admission::Settings {
+            not_ready_toleration: options.not_ready_seconds,
+            unreachable_toleration: options.unreachable_seconds,
+        },
+    };
+    let chain = Chain::new(context, &options.enabled_plugins, &options.disabled_plugins)?;
+    api.authenticator = Box::new(Arc::clone(&auth.authenticator));
+    api.authorizer = Box::new(Arc::clone(&auth.authorizer));
+    api.admission = Box::new(chain);
+    api.documents = auth.tokens.iter().flat_map(|tokens| tokens.documents(&advertised)).collect();
+    api.auth = Some(auth);
     api.config = crate::api::Config {
         max_requests_inflight: options.max_requests_inflight,
         max_mutating_requests_inflight: options.max_mutating_requests_inflight,
         request_timeout: options.request_timeout,
         min_request_timeout: options.min_request_timeout,
+        advertised,
         ..crate::api::Config::default()
     };
-    Arc::new(api)
+    Ok(Arc::new(api))
+}
+
+/// Whom to believe.
+fn who(options: &Options) -> AuthConfig {
+    let Tokens { issuers, audiences, keys, signing_key, max_expiration, extend_expiration, jwks_uri } =
+        options.tokens.clone();
+    let front = options.front_proxy.clone().map(|FrontProxy { ca, names, username, uid, group, extra }| {
+        let config = RequestHeaderConfig {
+            allowed_names: names,
+            username_headers: username,
+            uid_headers: uid,
+            group_headers: group,
+            extra_prefixes: extra,
+        };
+        (ca, config)
+    });
+    AuthConfig {
+        client_ca_file: Some(options.client_ca.clone()),
+        request_header: front,
+        tokens: TokenConfig { issuers, audiences, max_expiration, extend_expiration, jwks_uri },
+        service_account_signing_key_file: signing_key,
+        service_account_key_files: keys,
+        bootstrap_tokens: options.bootstrap_tokens,
+        anonymous: options.anonymous,
+        authorization_modes: options.authorization.clone(),
+    }
+}
+
+/// What every cluster has from the beginning, and roles that gather others.
+async fn begin(api: Arc<Api>, wish: Wish, hook: http::Hook) {
+    match bootstrap::ensure(&api, wish).await {
+        Ok(done) => {
+            tracing::debug!(created = done.created, updated = done.updated, "roles are as they should be");
+            hook.done();
+        }
+        Err(error) => tracing::error!("roles and namespaces of every cluster cannot be made: {error}"),
+    }
+    if let (true, Some(auth)) = (wish.rbac, &api.auth) {
+        let authorizer = Arc::clone(&auth.authorizer);
+        bootstrap::aggregate::run(api, authorizer).await;
+    }
 }
 
 /// The store, and what ends it.

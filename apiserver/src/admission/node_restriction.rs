@@ -14,7 +14,8 @@ use crate::status::{Result, Status};
 
 pub const PLUGIN: Plugin = Plugin {
     name: "NodeRestriction",
-    on_by_default: false,
+    // Not so upstream, where kubeadm switches it on.
+    on_by_default: true,
     resources: &[
         ("", "pods"),
         ("", "nodes"),

@@ -6,8 +6,9 @@
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
-pub mod impersonate;
 pub mod lookup;
+pub mod reviews;
+mod start;
 #[cfg(test)]
 pub mod testing;
 pub mod tokens;
@@ -15,7 +16,9 @@ mod user;
 pub mod views;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+pub use start::{AuthConfig, AuthError};
 pub use user::{extra, groups, names, service_account, split_service_account};
 
 /// Who a request is from. Source: apiserver `pkg/authentication/user`.
@@ -25,6 +28,14 @@ pub struct User {
     pub uid: String,
     pub groups: Vec<String>,
     pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// All of it together, as a server has it.
+pub struct Auth {
+    pub authenticator: Arc<authn::Authenticator>,
+    pub authorizer: Arc<authz::Authorizer>,
+    /// None: ServiceAccount tokens are neither made nor believed.
+    pub tokens: Option<Arc<tokens::ServiceAccountTokens>>,
 }
 
 /// What a request would do. Source: apiserver `pkg/authorization/authorizer`.

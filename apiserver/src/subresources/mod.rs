@@ -6,3 +6,4 @@ pub mod approval;
 pub mod binding;
 pub mod eviction;
 pub mod scale;
+pub mod token;

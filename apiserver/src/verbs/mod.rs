@@ -17,6 +17,7 @@ use corten_schema::Verb;
 use http::Request;
 
 use crate::api::{Api, Body};
+use crate::auth::reviews;
 use crate::registry::Served;
 use crate::request::{Answer, Call, Content};
 use crate::status::{Result, Status};
@@ -67,6 +68,7 @@ async fn write(
             let pods = api.registry.find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
             subresources::binding::create(api, call, &pods, &content).await
         }
+        Verb::Create if reviews::are(&served.resource) => reviews::create(api, call, served, &content).await,
         Verb::Create => create::create(api, call, served, &content).await,
         Verb::Update => update::update(api, call, served, &content).await,
         Verb::Patch => patch::patch(api, call, served, &content).await,
@@ -95,6 +97,7 @@ async fn subresource(
         (_, Verb::Patch) if whole => patch::patch(api, call, served, &content).await,
         ("scale", verb) => subresources::scale::scale(api, call, served, verb, &content).await,
         ("binding", Verb::Create) => subresources::binding::create(api, call, served, &content).await,
+        ("token", Verb::Create) => subresources::token::create(api, call, served, &content).await,
         ("eviction", Verb::Create) => subresources::eviction::create(api, call, served, &content).await,
         _ => Err(Status::method_not_allowed()),
     }

@@ -36,7 +36,7 @@ pub struct Proven {
     pub audiences: Vec<String>,
 }
 
-impl hooks::Authenticator for Authenticator {
+impl hooks::Authenticator for Arc<Authenticator> {
     fn authenticate<'a>(&'a self, parts: &'a Parts, certificates: &'a [Der]) -> BoxFuture<'a, Result<User>> {
         Box::pin(self.at(&parts.headers, certificates, SystemTime::now()))
     }
@@ -116,10 +116,25 @@ impl Authenticator {
         if self.bootstrap_tokens
             && let Some(user) = bootstrap_token::authenticate(&self.lookup, token, now).await?
         {
-            return Ok(Proven { user, audiences: Vec::new() });
+            return bootstrap_audiences(self.tokens.as_deref(), audiences)
+                .map(|audiences| Proven { user, audiences });
         }
         Err("invalid bearer token".to_owned())
     }
+}
+
+/// Such a token is for this server alone.
+fn bootstrap_audiences(
+    tokens: Option<&ServiceAccountTokens>,
+    wanted: Option<&[String]>,
+) -> Result<Vec<String>, Refusal> {
+    let ours = tokens.map(|tokens| tokens.config.audiences.as_slice()).unwrap_or_default();
+    let Some(wanted) = wanted else { return Ok(ours.to_vec()) };
+    let both: Vec<String> = ours.iter().filter(|one| wanted.contains(one)).cloned().collect();
+    if both.is_empty() {
+        return Err(format!("token audiences {ours:?} is invalid for the target audiences {wanted:?}"));
+    }
+    Ok(both)
 }
 
 #[cfg(test)]

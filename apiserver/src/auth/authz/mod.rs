@@ -113,6 +113,19 @@ impl Authorizer {
         self.decide(user, attributes)
     }
 
+    /// Why [`Authorizer::decide`] allows it; empty where there is nothing to say.
+    pub fn why(&self, user: &User, attributes: &Attributes) -> String {
+        if user.is_in(groups::MASTERS) || !self.modes.contains(&Mode::Rbac) {
+            return String::new();
+        }
+        if self.modes.contains(&Mode::Node)
+            && node::authorize(&self.graph, user, attributes) == Decision::Allow
+        {
+            return String::new();
+        }
+        self.rbac.allowed_by(user, attributes).unwrap_or_default()
+    }
+
     pub fn rules(&self, user: &User, namespace: &str) -> Rules {
         let mut all = Rules::default();
         for mode in &self.modes {
@@ -143,7 +156,7 @@ impl Authorizer {
     }
 }
 
-impl hooks::Authorizer for Authorizer {
+impl hooks::Authorizer for Arc<Authorizer> {
     fn authorize<'a>(&'a self, user: &'a User, attributes: &'a Attributes) -> BoxFuture<'a, Decision> {
         Box::pin(self.decide_settled(user, attributes))
     }

@@ -165,11 +165,7 @@ impl Rbac {
         let mut errors = Vec::<String>::new();
         self.visit(user, &attributes.namespace, &mut |found| {
             match found {
-                Ok((source, rule)) if rule.allows(attributes) => {
-                    tracing::trace!("RBAC: allowed by {source}");
-                    allowed = true;
-                }
-                Ok(_) => {}
+                Ok((_, rule)) => allowed = rule.allows(attributes),
                 Err(error) => errors.push(error),
             }
             !allowed
@@ -183,6 +179,20 @@ impl Rbac {
             [one] => format!("RBAC: {one}"),
             many => format!("RBAC: [{}]", many.join(", ")),
         })
+    }
+
+    /// What allows it, as SubjectAccessReviews say it.
+    pub fn allowed_by(&self, user: &User, attributes: &Attributes) -> Option<String> {
+        let mut by = None;
+        self.visit(user, &attributes.namespace, &mut |found| {
+            if let Ok((source, rule)) = found
+                && rule.allows(attributes)
+            {
+                by = Some(format!("RBAC: allowed by {source}"));
+            }
+            by.is_none()
+        });
+        by
     }
 
     /// All rules of a user in a namespace (and everywhere), and what could not be found.

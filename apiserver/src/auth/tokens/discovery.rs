@@ -6,11 +6,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::ServiceAccountTokens;
+use crate::http::Fixed;
 
 pub const CONFIGURATION_PATH: &str = "/.well-known/openid-configuration";
 pub const JWKS_PATH: &str = "/openid/v1/jwks";
-/// Seconds that a client may keep them (`Cache-Control: public, max-age=3600`).
-pub const MAX_AGE: u32 = 3600;
 
 impl ServiceAccountTokens {
     /// `application/json`; `None`: the issuer is no https URL, so there is nothing to discover.
@@ -26,6 +25,22 @@ impl ServiceAccountTokens {
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": algorithms,
         }))
+    }
+
+    /// Both, to be served. They change with the keys: with the next start.
+    pub fn documents(&self, external_host: &str) -> Vec<Fixed> {
+        const KEPT: &str = "public, max-age=3600";
+        let document = |path, content_type, value: Value| Fixed {
+            path,
+            content_type,
+            cache_control: KEPT,
+            bytes: value.to_string().into(),
+        };
+        let configuration = self.configuration(external_host);
+        let configuration =
+            configuration.map(|value| document(CONFIGURATION_PATH, "application/json", value));
+        let keys = document(JWKS_PATH, "application/jwk-set+json", self.jwks());
+        configuration.into_iter().chain([keys]).collect()
     }
 
     /// `application/jwk-set+json`.
