@@ -84,3 +84,17 @@ pub fn kubernetes(name: &str) -> Result<PathBuf> {
     say::ok(name, KUBERNETES, start.elapsed());
     Ok(program)
 }
+
+/// Builds the program of client-go's informers; where it is.
+pub fn storm() -> Result<PathBuf> {
+    let start = Instant::now();
+    let program = cache_dir().join("bin/storm");
+    let go = run::find("go").context("Go is not installed: install Go 1.26 (https://go.dev/dl)")?;
+    fs::create_dir_all(cache_dir().join("bin")).context("cannot make the directory for tools")?;
+    let mut build = Command::new(go);
+    build.current_dir(root().join("test-vm/tools/client-go")).env("CGO_ENABLED", "0");
+    build.env("GOFLAGS", "-mod=readonly").args(["build", "-trimpath", "-o"]).arg(&program).arg(".");
+    run::output(&mut build).context("cannot build the program of client-go")?;
+    say::ok("storm", KUBERNETES, start.elapsed());
+    Ok(program)
+}

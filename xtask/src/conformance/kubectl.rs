@@ -2,12 +2,11 @@
 //! test-vm).
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::project::{cargo, release_dir, target};
-use crate::{build, packages, run, tools};
+use super::lane::{Programs, ended, path};
 
 /// Stock kubectl against corten-apiserver and against a stock kube-apiserver: the same exit codes, output and errors.
 ///
@@ -21,34 +20,18 @@ pub struct Args {
     /// Keep the servers' directories (logs, stores) here
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// Test the programs in this directory instead of building them
-    #[arg(long, value_name = "DIR")]
-    programs: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
 }
 
 pub fn conformance(args: &Args) -> Result<ExitCode> {
-    packages::ensure()?;
-    for name in ["kubectl", "kube-apiserver", "kube-controller-manager"] {
-        tools::kubernetes(name)?;
-    }
-    let programs = if let Some(dir) = &args.programs {
-        dir.canonicalize().with_context(|| format!("--programs {}", dir.display()))?
-    } else {
-        build::release()?;
-        release_dir()
-    };
-    let mut lane = cargo();
-    lane.args(["build", "--quiet", "--target", target(), "--package", "corten-test-vm"]);
-    lane.args(["--bin", "kubectl-compare"]);
-    run::check(&mut lane).context("cannot build the lane")?;
-    let mut lane = Command::new(crate::project::target_dir().join(target()).join("debug/kubectl-compare"));
-    lane.env("CORTEN_TEST_PROGRAMS", programs);
+    const STOCK: [&str; 3] = ["kubectl", "kube-apiserver", "kube-controller-manager"];
+    let mut lane = args.programs.lane("kubectl-compare", &STOCK)?;
     if let Some(only) = &args.only {
         lane.args(["--only", only]);
     }
     if let Some(dir) = &args.keep {
-        lane.arg("--keep").arg(dir);
+        lane.arg("--keep").arg(path(dir)?);
     }
-    let status = lane.status().with_context(|| format!("cannot start `{}`", run::shown(&lane)))?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    ended(&mut lane)
 }

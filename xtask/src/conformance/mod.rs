@@ -3,9 +3,12 @@
 //!
 //! Every spec runs once, in random order, and what fails is said by name.
 
+mod client_go;
 mod critest;
 mod ginkgo;
+mod kube_rs;
 mod kubectl;
+mod lane;
 mod netd_kube;
 mod nodes;
 mod roundtrip;
@@ -25,7 +28,9 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Suite {
+    ClientGo(client_go::Args),
     Critest(critest::Args),
+    KubeRs(kube_rs::Args),
     Kubectl(kubectl::Args),
     Nodes(nodes::Args),
     NetdKube(netd_kube::Args),
@@ -35,6 +40,8 @@ enum Suite {
 
 pub fn task(args: &Args) -> Result<ExitCode> {
     match &args.suite {
+        Suite::ClientGo(args) => client_go::conformance(args),
+        Suite::KubeRs(args) => kube_rs::conformance(args),
         Suite::Critest(args) => critest::conformance(args),
         Suite::Kubectl(args) => kubectl::conformance(args),
         Suite::Nodes(args) => nodes::conformance(args),
