@@ -7,6 +7,7 @@
 
 pub mod artifacts;
 pub mod cluster;
+pub mod components;
 pub mod containerd;
 pub mod control_plane;
 pub mod cri;

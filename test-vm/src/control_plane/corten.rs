@@ -31,8 +31,6 @@ impl Corten {
         let port = free_port();
         let mut args = vec![
             format!("--data-dir={}", dir.join("data").display()),
-            format!("--cert-dir={}", dir.join("pki").display()),
-            format!("--kubeconfig-dir={}", dir.display()),
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=127.0.0.1".to_owned(),
             format!("--secure-port={port}"),
@@ -73,7 +71,7 @@ impl Corten {
 
 impl ControlPlane for Corten {
     fn kubeconfig(&self) -> PathBuf {
-        self.dir.join("admin.conf")
+        self.dir.join("data/admin.conf")
     }
 
     fn url(&self) -> &str {

@@ -4,6 +4,7 @@
 //! Every spec runs once, in random order, and what fails is said by name.
 
 mod client_go;
+mod components;
 mod critest;
 mod ginkgo;
 mod kube_rs;
@@ -29,6 +30,7 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Suite {
     ClientGo(client_go::Args),
+    Components(components::Args),
     Critest(critest::Args),
     KubeRs(kube_rs::Args),
     Kubectl(kubectl::Args),
@@ -42,6 +44,7 @@ pub fn task(args: &Args) -> Result<ExitCode> {
     match &args.suite {
         Suite::ClientGo(args) => client_go::conformance(args),
         Suite::KubeRs(args) => kube_rs::conformance(args),
+        Suite::Components(args) => components::conformance(args),
         Suite::Critest(args) => critest::conformance(args),
         Suite::Kubectl(args) => kubectl::conformance(args),
         Suite::Nodes(args) => nodes::conformance(args),
