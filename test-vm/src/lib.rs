@@ -5,6 +5,7 @@
 //! cgroup and sockets, so that lanes run side by side and leave the machine alone.
 #![forbid(unsafe_code)]
 
+pub mod api_measure;
 pub mod artifacts;
 pub mod cluster;
 pub mod components;

@@ -24,8 +24,15 @@ pub struct Corten {
 }
 
 impl Corten {
-    /// With its own controllers; `more` are further flags.
+    /// With its own controllers; `more` are further flags. Ready when this returns.
     pub fn start(dir: &Path, storage: Storage, more: &[&str]) -> Result<Self> {
+        let mut started = Self::started(dir, storage, more)?;
+        started.wait()?;
+        Ok(started)
+    }
+
+    /// The same, not waited for.
+    pub fn started(dir: &Path, storage: Storage, more: &[&str]) -> Result<Self> {
         let program = program("corten-apiserver").map_err(|missing| anyhow!("{missing}"))?;
         std::fs::create_dir_all(dir)?;
         let port = free_port();
@@ -41,9 +48,7 @@ impl Corten {
         args.extend(more.iter().map(|&flag| flag.to_owned()));
         let server = Process::start(dir, &program, &args)?;
         let url = format!("https://127.0.0.1:{port}");
-        let mut started = Self { server, url, dir: dir.to_owned(), program, args };
-        started.wait()?;
-        Ok(started)
+        Ok(Self { server, url, dir: dir.to_owned(), program, args })
     }
 
     /// Kills it (SIGKILL) and starts it anew on what it had.

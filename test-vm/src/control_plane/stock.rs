@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
 
 use super::{ControlPlane, Process, free_port, wait_ready};
-use crate::artifacts::{stock, tool};
+use crate::artifacts::{Missing, stock, tool};
+use crate::wait::until_true;
 
 /// Which of kube-controller-manager's controllers run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +33,28 @@ pub struct Stock {
 }
 
 impl Stock {
+    /// `more` are further flags of the API server. Ready when this returns.
     pub fn start(dir: &Path, controllers: Controllers, more: &[&str]) -> Result<Self> {
-        let find =
-            |found: Result<PathBuf, crate::artifacts::Missing>| found.map_err(|missing| anyhow!("{missing}"));
-        let (etcd, apiserver, kubectl) =
-            (find(tool("etcd"))?, find(stock("kube-apiserver"))?, find(stock("kubectl"))?);
-        let manager = find(stock("kube-controller-manager"))?;
+        let kubectl = found(stock("kubectl"))?;
+        let (mut started, _) = Self::without_controllers(dir, more)?;
+        wait_ready(&kubectl, &started.kubeconfig(), &mut started.server)?;
+        started.add(controllers)?;
+        Ok(started)
+    }
+
+    /// Not waited for; when the API server was started, behind etcd.
+    pub fn started(dir: &Path, controllers: Controllers) -> Result<(Self, Instant)> {
+        let (mut started, when) = Self::without_controllers(dir, &[])?;
+        started.add(controllers)?;
+        Ok((started, when))
+    }
+
+    fn without_controllers(dir: &Path, more: &[&str]) -> Result<(Self, Instant)> {
+        let (etcd, apiserver) = (found(tool("etcd"))?, found(stock("kube-apiserver"))?);
         fs::create_dir_all(dir)?;
         let file = |name: &str| dir.join(name).display().to_string();
         let (client, peer, port) = (free_port(), free_port(), free_port());
-        let client = format!("http://127.0.0.1:{client}");
-        let peer = format!("http://127.0.0.1:{peer}");
+        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
         let etcd = Process::start(
             dir,
             &etcd,
@@ -76,6 +89,7 @@ impl Stock {
             "--allow-privileged=true".to_owned(),
         ];
         args.extend(more.iter().map(|&flag| flag.to_owned()));
+        let when = Instant::now();
         let server = Process::start(dir, &apiserver, &args)?;
         let url = format!("https://127.0.0.1:{port}");
         let kubeconfig = json!({
@@ -85,21 +99,32 @@ impl Stock {
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         });
         fs::write(dir.join("admin.conf"), kubeconfig.to_string())?;
-        let mut started = Self { controllers: None, server, etcd, url, dir: dir.to_owned() };
-        wait_ready(&kubectl, &started.kubeconfig(), &mut started.server)?;
-        if controllers == Controllers::Essential {
-            let flags = [
-                format!("--kubeconfig={}", file("admin.conf")),
-                format!("--service-account-private-key-file={}", file("sa.key")),
-                format!("--root-ca-file={}", file("pki/apiserver.crt")),
-                "--leader-elect=false".to_owned(),
-                "--secure-port=0".to_owned(),
-                ESSENTIAL.to_owned(),
-            ];
-            started.controllers = Some(Process::start(dir, &manager, &flags)?);
-        }
-        Ok(started)
+        Ok((Self { controllers: None, server, etcd, url, dir: dir.to_owned() }, when))
     }
+
+    fn add(&mut self, controllers: Controllers) -> Result<()> {
+        if controllers == Controllers::None {
+            return Ok(());
+        }
+        let manager = found(stock("kube-controller-manager"))?;
+        let file = |name: &str| self.dir.join(name).display().to_string();
+        // It reads the server's certificate, which the server makes.
+        until_true("the server has its certificate", || self.dir.join("pki/apiserver.crt").is_file());
+        let flags = [
+            format!("--kubeconfig={}", file("admin.conf")),
+            format!("--service-account-private-key-file={}", file("sa.key")),
+            format!("--root-ca-file={}", file("pki/apiserver.crt")),
+            "--leader-elect=false".to_owned(),
+            "--secure-port=0".to_owned(),
+            ESSENTIAL.to_owned(),
+        ];
+        self.controllers = Some(Process::start(&self.dir, &manager, &flags)?);
+        Ok(())
+    }
+}
+
+fn found(found: Result<PathBuf, Missing>) -> Result<PathBuf> {
+    found.map_err(|missing| anyhow!("{missing}"))
 }
 
 impl ControlPlane for Stock {

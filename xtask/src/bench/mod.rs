@@ -3,6 +3,7 @@
 //! A figure means something only beside another of the same run on the same machine, so every bench takes turns
 //! between its cases, and what it prints first are ratios.
 
+mod api;
 mod cni;
 mod measured;
 mod net;
@@ -38,6 +39,7 @@ pub enum Format {
 
 #[derive(Subcommand)]
 enum Bench {
+    Api(api::Args),
     Cni(cni::Args),
     Net(net::Args),
     Oci(oci::Args),
@@ -47,6 +49,7 @@ enum Bench {
 
 pub fn task(args: &Args) -> Result<ExitCode> {
     let report = match &args.bench {
+        Bench::Api(args) => api::bench(args)?,
         Bench::Cni(args) => cni::bench(args)?,
         Bench::Net(args) => net::bench(args)?,
         Bench::Oci(args) => oci::bench(args)?,

@@ -45,6 +45,7 @@ pub struct Cell {
     pub n: usize,
     pub p50: f64,
     pub p90: f64,
+    pub p99: f64,
     /// Our p50 divided by this one's; absent for ours.
     pub ours_is: Option<f64>,
 }
@@ -62,6 +63,7 @@ impl Report {
             n: s.values.len(),
             p50: s.percentile(50.0),
             p90: s.percentile(90.0),
+            p99: s.percentile(99.0),
             ours_is: (index > 0).then(|| ours / s.percentile(50.0)),
         };
         self.rows.push(Row {
@@ -83,15 +85,15 @@ impl Report {
         for row in &self.rows {
             let _ = writeln!(
                 out,
-                "\n{:<width$}  {:>14}  {:>14}  {:>8}  {:>5}",
-                row.what, "p50", "p90", "ours is", "n"
+                "\n{:<width$}  {:>14}  {:>14}  {:>14}  {:>8}  {:>5}",
+                row.what, "p50", "p90", "p99", "ours is", "n"
             );
             for cell in &row.cells {
                 let ratio = cell.ours_is.map_or(String::new(), |r| format!("{r:.2} x"));
-                let (p50, p90) = (row.unit.show(cell.p50), row.unit.show(cell.p90));
+                let [p50, p90, p99] = [cell.p50, cell.p90, cell.p99].map(|value| row.unit.show(value));
                 let _ = writeln!(
                     out,
-                    "  {:<1$}  {p50:>14}  {p90:>14}  {ratio:>8}  {2:>5}",
+                    "  {:<1$}  {p50:>14}  {p90:>14}  {p99:>14}  {ratio:>8}  {2:>5}",
                     cell.who,
                     width - 2,
                     cell.n
