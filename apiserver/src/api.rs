@@ -55,6 +55,8 @@ pub struct Config {
     pub min_request_timeout: Duration,
     /// `--advertise-address` and port: what discovery says.
     pub advertised: String,
+    /// `--event-ttl`: of kinds whose objects do not stay.
+    pub event_ttl: Duration,
     /// Of a request's body.
     pub max_body_bytes: usize,
 }
@@ -67,6 +69,7 @@ impl Default for Config {
             request_timeout: Duration::from_mins(1),
             min_request_timeout: Duration::from_mins(30),
             advertised: "127.0.0.1:6443".to_owned(),
+            event_ttl: Duration::from_hours(1),
             max_body_bytes: 3 << 20,
         }
     }

@@ -34,7 +34,23 @@ pub trait Admission: Send + Sync {
     fn admit<'a>(&'a self, api: &'a Api, review: &'a mut Review) -> BoxFuture<'a, Result<()>>;
 }
 
+/// How much of a request is recorded. Source: apiserver `pkg/apis/audit/types.go`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    None,
+    Metadata,
+    /// With what was sent.
+    Request,
+    /// And what was answered.
+    RequestResponse,
+}
+
 pub trait Audit: Send + Sync {
+    /// What will be recorded: bodies are kept in [`Call::bodies`] only where they are wanted.
+    fn level(&self, _: &Call) -> Level {
+        Level::None
+    }
+
     /// A request came in, was answered, or (long-running ones) began to be answered.
     fn record(&self, stage: Stage, call: &Call, code: Option<StatusCode>);
 }

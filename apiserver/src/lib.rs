@@ -6,7 +6,9 @@
 
 pub mod admission;
 pub mod api;
+pub mod audit;
 pub mod auth;
+pub mod controllers;
 pub mod crd;
 pub mod decode;
 pub mod deletion;

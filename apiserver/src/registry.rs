@@ -80,6 +80,9 @@ impl Served {
     }
 }
 
+/// Where upstream keeps everything.
+pub const ROOT: &str = "/registry";
+
 /// What is served; changes as a whole when a custom resource comes or goes.
 pub struct Registry {
     served: RwLock<Arc<[Arc<Served>]>>,
@@ -92,11 +95,20 @@ impl Registry {
 
     /// What every server serves.
     pub fn built_in() -> Self {
+        Self::built_in_below(ROOT)
+    }
+
+    /// The same with all keys below another root (`--etcd-prefix`).
+    pub fn built_in_below(root: &str) -> Self {
         let table = corten_schema::builtin();
         let row = |resource: &Resource| {
             let types = TypesOf::BuiltIn(&table.types);
             let kind = crate::kinds::of(&resource.group, &resource.kind);
-            Arc::new(Served { resource: resource.clone(), types, kind })
+            let mut resource = resource.clone();
+            if let Some(rest) = resource.prefix.strip_prefix(ROOT).filter(|_| root != ROOT) {
+                resource.prefix = format!("{root}{rest}").into();
+            }
+            Arc::new(Served { resource, types, kind })
         };
         Self::new(table.resources.iter().map(row).collect())
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -16,14 +16,19 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::admission::{self, Chain};
 use crate::api::Api;
+use crate::audit::Audit;
 use crate::auth::authn::RequestHeaderConfig;
 use crate::auth::bootstrap::{self, Wish};
 use crate::auth::lookup::Lookup;
 use crate::auth::tokens::TokenConfig;
 use crate::auth::{Auth, AuthConfig};
+use crate::controllers::system::{self, Kubernetes};
+use crate::controllers::{self, client};
+use crate::crd::controller::Definitions;
 use crate::http::{self, Limits, tls};
 use crate::options::run::{FrontProxy, Tokens};
 use crate::options::{Options, Storage};
@@ -36,6 +41,7 @@ use crate::snapshot::Giver;
 /// # Errors
 /// What keeps it from serving: files, the store, the port.
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()> {
+    let began = Instant::now();
     directory(&options.data_dir)?;
     let advertise = options.advertise.unwrap_or_else(default_route);
     let opened = Opened::open(&options).await?;
@@ -57,31 +63,60 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<()>
     });
     let advertised = SocketAddr::new(advertise, address.port()).to_string();
     let api = api(&options, Arc::clone(&store), advertised).await?;
+    let (definitions, revision) = Definitions::load(&api).await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(definitions.run(revision, client(&api, "apiextensions")));
+    let own = client(&api, "kube-apiserver");
+    let kubernetes = Kubernetes {
+        store: Arc::clone(&store),
+        prefix: options.prefix.clone(),
+        service: options.kubernetes_service(),
+        advertise,
+        port: address.port(),
+        node_port: options.service_node_port,
+    };
     let wish =
         Wish { rbac: options.authorization.iter().any(|mode| mode == "RBAC"), kubeadm: !options.foreign_pki };
     let hook = api.health.hook("poststarthook/rbac/bootstrap-roles");
-    let beginning = tokio::spawn(begin(Arc::clone(&api), wish, hook));
+    tasks.spawn(begin(Arc::clone(&api), wish, hook));
+    // Whoever connects finds them.
+    system::namespaces(&own).await.context("make the namespaces of the system")?;
+    let keep_endpoints = options.keep_endpoints;
+    if keep_endpoints {
+        tasks.spawn(kubernetes.clone().run(own.clone()));
+    }
+    let controllers =
+        controllers::start(&api, options.controllers, fs::read_to_string(&options.client_ca).ok());
     let tls = tls::config(certificate(&options)?, Vec::new())?;
     let listener = TcpListener::from_std(listener)?;
-    tracing::info!(%address, "serving");
+    tracing::info!(%address, after_ms = began.elapsed().as_millis() as u64, "serving");
     let limits = Limits { grace: options.shutdown_grace, ..Limits::default() };
     let delay = options.shutdown_delay;
+    let ending = Arc::clone(&api);
     let stopping = async move {
         stop.await;
         tracing::info!("stopping");
+        ending.health.drain();
         tokio::time::sleep(delay).await;
+        // Nobody is sent here any more; then what runs inside ends, before what it talks to.
+        drop(tasks);
+        drop(controllers);
+        if keep_endpoints {
+            kubernetes.leave(&own).await;
+        }
     };
     http::serve(Arc::clone(&api), listener, Some(tls), limits, stopping).await;
-    beginning.abort();
     if let Some(task) = compacted {
         task.abort();
     }
     drop((snapshots, api, store));
-    opened.close().await
+    opened.close().await?;
+    tracing::info!("stopped");
+    Ok(())
 }
 
 async fn api(options: &Options, store: Arc<dyn Store>, advertised: String) -> Result<Arc<Api>> {
-    let mut api = Api::new(store, Registry::built_in());
+    let mut api = Api::new(store, Registry::built_in_below(&options.prefix));
     let auth = Arc::new(Auth::start(who(options), &api.store, &api.registry).await?);
     let context = admission::Context {
         lookup: Lookup::new(Arc::clone(&api.store), Arc::clone(&api.registry)),
@@ -102,9 +137,13 @@ async fn api(options: &Options, store: Arc<dyn Store>, advertised: String) -> Re
         max_mutating_requests_inflight: options.max_mutating_requests_inflight,
         request_timeout: options.request_timeout,
         min_request_timeout: options.min_request_timeout,
+        event_ttl: options.event_ttl,
         advertised,
         ..crate::api::Config::default()
     };
+    if let Some(audit) = &options.audit {
+        api.audit = Box::new(Audit::open(audit)?);
+    }
     Ok(Arc::new(api))
 }
 
@@ -247,6 +286,3 @@ impl ResolvesServerCert for One {
         Some(Arc::clone(&self.0))
     }
 }
-
-/// Between two tries at something that somebody else must make possible.
-pub const RETRY: Duration = Duration::from_millis(500);

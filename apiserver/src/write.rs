@@ -495,7 +495,8 @@ impl Writing<'_> {
 
     async fn lease(&self) -> Result<Option<LeaseId>> {
         match self.served.kind.ttl {
-            Some(ttl) if !self.options.dry_run => {
+            Some(_) if !self.options.dry_run => {
+                let ttl = self.api.config.event_ttl;
                 self.api.leases.get(&*self.api.store, ttl).await.map(Some).map_err(|error| failed(&error))
             }
             _ => Ok(None),

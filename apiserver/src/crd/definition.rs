@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::schema::{Items, Schema, SchemaOrBool};
 use super::{format, rules, structural, value};
-use crate::kinds::Preparing;
+use crate::kinds::{Kind, Preparing};
 use crate::names::{dns1035_label, dns1123_subdomain};
 use crate::object::Object;
 use crate::status::Cause;
@@ -13,6 +13,24 @@ use crate::status::Cause;
 /// Holds a definition until its objects are gone.
 pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 const MAX_SELECTABLE: usize = 8;
+
+pub static KIND: Kind = Kind {
+    default,
+    prepare_create,
+    prepare_update,
+    prepare_subresource: prepare_status,
+    validate,
+    validate_update,
+    validate_subresource: |_, new, _| {
+        let mut causes = Vec::new();
+        stored_versions(new, &mut causes);
+        causes
+    },
+    warn,
+    counts_generations: true,
+    unconditional_update: false,
+    ..Kind::PLAIN
+};
 
 pub fn default(definition: &mut Object) {
     let Some(spec) = definition.0.get_mut("spec").and_then(Value::as_object_mut) else { return };
@@ -33,6 +51,12 @@ pub fn default(definition: &mut Object) {
 pub fn prepare_create(definition: &mut Object, _: &Preparing<'_>) {
     let stored: Vec<_> = storage_version(definition).into_iter().collect();
     definition.0.insert("status".into(), json!({"storedVersions": stored}));
+    // Upstream adds it with the deletion; here it is there from the beginning, so that deletion needs no special case.
+    let mut finalizers: Vec<_> = definition.finalizers().map(str::to_owned).collect();
+    if !finalizers.iter().any(|one| one == CLEANUP) {
+        finalizers.push(CLEANUP.to_owned());
+        definition.set_meta("finalizers", finalizers);
+    }
 }
 
 pub fn prepare_update(new: &mut Object, old: &Object, _: &Preparing<'_>) {

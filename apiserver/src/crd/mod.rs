@@ -4,6 +4,7 @@
 //! the schema table), and what only custom resources have: value validation, rules, paths of scale and selectable
 //! fields. [`definition`] judges definitions, [`rows`] makes rows of them, [`names`] decides who gets which name.
 
+pub mod controller;
 pub mod definition;
 mod format;
 mod list_type;

@@ -59,19 +59,19 @@ fn keep_all_but_status(subresource: &str, new: &mut Object, old: &Object) {
     };
 }
 
-/// What a definition lets be served: nothing before its names are accepted.
-pub fn rows(definition: &Object) -> Vec<Arc<Served>> {
+/// What a definition lets be served: nothing before its names are accepted. `root`: what all keys begin with.
+pub fn rows(definition: &Object, root: &str) -> Vec<Arc<Served>> {
     if !is(definition, "Established") {
         return Vec::new();
     }
     versions(definition)
         .filter(|version| version["served"] == true)
-        .filter_map(|version| row(definition, version))
+        .filter_map(|version| row(definition, version, root))
         .map(Arc::new)
         .collect()
 }
 
-fn row(definition: &Object, version: &Value) -> Option<Served> {
+fn row(definition: &Object, version: &Value, root: &str) -> Option<Served> {
     // A schema that cannot be read was never accepted.
     let schema = parsed(version).ok()?.unwrap_or_default();
     let name = version["name"].as_str()?;
@@ -102,6 +102,7 @@ fn row(definition: &Object, version: &Value) -> Option<Served> {
     ];
     let stored = versions(definition).find(|version| version["storage"] == true)?["name"].as_str()?;
     let plural = of("plural");
+    let ends = definition.deletion_timestamp().is_some();
     let resource = Resource {
         group: group.to_owned().into(),
         version: name.to_owned().into(),
@@ -110,10 +111,11 @@ fn row(definition: &Object, version: &Value) -> Option<Served> {
         short_names: list("shortNames").into(),
         categories: list("categories").into(),
         namespaced: definition.text(&["spec", "scope"]) == "Namespaced",
-        verbs: VERBS.to_vec().into(),
+        // One that ends takes nothing new.
+        verbs: VERBS.iter().copied().filter(|verb| *verb != Verb::Create || !ends).collect(),
         subresources: subresources.into_iter().flatten().collect(),
         ty,
-        prefix: format!("/registry/{group}/{plural}/").into(),
+        prefix: format!("{root}/{group}/{plural}/").into(),
         stored: (group.to_owned().into(), stored.to_owned().into()),
         columns: columns(version).into(),
         plural,

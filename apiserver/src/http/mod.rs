@@ -8,6 +8,7 @@ mod metrics;
 mod openapi;
 mod paths;
 mod pipeline;
+mod recorded;
 mod server;
 mod text;
 pub mod tls;

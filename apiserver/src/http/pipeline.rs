@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::impersonate::impersonate;
 use super::metrics::Labels;
 use super::paths;
+use super::recorded;
 use super::text::not_found;
 use crate::api::{Api, Body, BoxError};
 use crate::auth::{Attributes, Decision, User};
@@ -59,6 +60,7 @@ impl Api {
                     let mut call = Call::new(parts.method.clone(), info, query, headers, user);
                     call.peer = connection.peer;
                     call.audit_id.clone_from(&audit_id);
+                    call.uri = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
                     self.answer(call, Request::from_parts(parts, body)).await
                 }
                 Err(status) => status.into_response(Accept::default()),
@@ -90,7 +92,11 @@ impl Api {
         self.audit.record(Stage::RequestReceived, &call, None);
         let (labels, began) = (Labels::of(&call), Instant::now());
         let known = !call.info.is_resource || verbs::find(self, &call).is_ok();
-        let mut response = self.bounded(&call, request).await;
+        let level = self.audit.level(&call);
+        let mut response = match recorded::request(&call, level, request, self.config.max_body_bytes).await {
+            Ok(request) => self.bounded(&call, request).await,
+            Err(status) => status.into_response(call.accept(Offers::Plain).unwrap_or_default()),
+        };
         for warning in call.warnings() {
             if let Some(value) = warning_header(&warning) {
                 response.headers_mut().append(header::WARNING, value);
@@ -108,6 +114,7 @@ impl Api {
         if known {
             self.metrics.answered(labels, code, Some(began.elapsed()));
         }
+        let response = recorded::response(&call, level, response).await;
         self.audit.record(Stage::ResponseComplete, &call, Some(code));
         response
     }

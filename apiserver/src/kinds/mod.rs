@@ -109,6 +109,7 @@ pub fn of(group: &str, kind: &str) -> &'static Kind {
         ("batch", "CronJob") => &workloads::cron_jobs::KIND,
         ("", "ConfigMap") => &configuration::CONFIG_MAP,
         ("", "Secret") => &configuration::SECRET,
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => &crate::crd::definition::KIND,
         _ => misc::of(group, kind),
     }
 }

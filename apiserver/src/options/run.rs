@@ -169,8 +169,8 @@ pub struct Run {
     /// The same on a node that cannot be reached
     #[arg(long, value_name = "SECONDS", default_value_t = 300, help_heading = AUTHZ)]
     default_unreachable_toleration_seconds: i64,
-    /// Take pods with privileged containers
-    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean(), action = clap::ArgAction::Set, help_heading = AUTHZ)]
+    /// Refused when false: privileged pods are kept out by admission
+    #[arg(long, hide = true, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean(), action = clap::ArgAction::Set, help_heading = AUTHZ)]
     allow_privileged: bool,
 
     /// The audit log; - is standard output
@@ -340,7 +340,6 @@ pub struct Options {
     pub disabled_plugins: Vec<String>,
     pub not_ready_seconds: i64,
     pub unreachable_seconds: i64,
-    pub allow_privileged: bool,
     pub audit: Option<Audit>,
     pub service_ranges: Vec<IpNetwork>,
     pub node_ports: RangeInclusive<u16>,
@@ -376,6 +375,10 @@ impl Run {
                 "true",
                 "false: there is no profiler inside; use perf on the process",
             ));
+        }
+        if !self.allow_privileged {
+            let wanted = "true: which pods may be privileged is for admission to say, namespace by namespace";
+            return Err(value("allow-privileged", "false", wanted));
         }
         for mode in &self.authorization_mode {
             if !matches!(&**mode, "Node" | "RBAC" | "AlwaysAllow" | "AlwaysDeny") {
@@ -471,7 +474,6 @@ impl Run {
             disabled_plugins: self.disable_admission_plugins,
             not_ready_seconds: self.default_not_ready_toleration_seconds,
             unreachable_seconds: self.default_unreachable_toleration_seconds,
-            allow_privileged: self.allow_privileged,
             service_node_port: (self.kubernetes_service_node_port != 0)
                 .then_some(self.kubernetes_service_node_port),
             event_ttl: self.event_ttl,

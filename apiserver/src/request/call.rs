@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use http::{HeaderMap, Method, header};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
 
 use super::{Accept, Info, Offers, Query};
 use crate::auth::User;
@@ -21,7 +23,18 @@ pub struct Call {
     pub impersonator: Option<User>,
     pub peer: Option<SocketAddr>,
     pub audit_id: String,
+    /// Path and query as they were sent.
+    pub uri: String,
+    pub received: Timestamp,
     warnings: Mutex<Vec<String>>,
+    bodies: Mutex<Bodies>,
+}
+
+/// What was sent and answered, where the audit log wants it.
+#[derive(Debug, Clone, Default)]
+pub struct Bodies {
+    pub request: Option<Value>,
+    pub response: Option<Value>,
 }
 
 /// Upstream drops what is beyond.
@@ -29,8 +42,28 @@ const MAX_WARNING_BYTES: usize = 4096;
 
 impl Call {
     pub fn new(method: Method, info: Info, query: Query, headers: HeaderMap, user: User) -> Self {
-        let (impersonator, peer, audit_id) = (None, None, String::new());
-        Self { method, info, query, headers, user, impersonator, peer, audit_id, warnings: Mutex::default() }
+        Self {
+            method,
+            info,
+            query,
+            headers,
+            user,
+            impersonator: None,
+            peer: None,
+            audit_id: String::new(),
+            uri: String::new(),
+            received: Timestamp::now(),
+            warnings: Mutex::default(),
+            bodies: Mutex::default(),
+        }
+    }
+
+    pub fn bodies(&self) -> Bodies {
+        self.bodies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn keep(&self, change: impl FnOnce(&mut Bodies)) {
+        change(&mut self.bodies.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Is said to the client in a `Warning:` header, once.
