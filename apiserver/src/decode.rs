@@ -72,12 +72,15 @@ pub fn body(
     }
 }
 
-/// Those of the table, then those that depend on other fields.
+/// Those of the table, then those that depend on other fields; of another version than is stored once it is converted.
 pub fn default(object: &mut Object, served: &Served) {
     let mut value = Value::Object(std::mem::take(&mut object.0));
     defaults::apply(served.node(), &mut value);
     *object = Object::of(value).unwrap_or_default();
-    (served.kind.default)(object);
+    let resource = &served.resource;
+    if (&resource.group, &resource.version) == (&resource.stored.0, &resource.stored.1) {
+        (served.kind.default)(object);
+    }
 }
 
 /// `strict decoding error: unknown field "spec.a", ...`
@@ -243,6 +246,23 @@ pub fn go_kind(value: &Value) -> &'static str {
     }
 }
 
+/// The parser looks at all open brackets at each word: without a bound 3 MiB of them take hours.
+const MAX_YAML_DEPTH: usize = 1000;
+
+/// How deep brackets are nested at most, also those in text.
+fn nested(bytes: &[u8]) -> usize {
+    let (mut depth, mut most) = (0_usize, 0);
+    for byte in bytes {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => continue,
+        }
+        most = most.max(depth);
+    }
+    most
+}
+
 /// YAML as the JSON that it means. Aliases and depth are bounded by the parser.
 ///
 /// # Errors
@@ -253,6 +273,9 @@ pub fn yaml(bytes: &[u8]) -> Result<Value, String> {
         && let Ok((value, _)) = schema_json::parse(bytes)
     {
         return Ok(value);
+    }
+    if nested(bytes) > MAX_YAML_DEPTH {
+        return Err(format!("yaml: exceeded max depth of {MAX_YAML_DEPTH}"));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
     let value: serde_yaml_ng::Value =

@@ -1,10 +1,12 @@
 //! Writes through the whole server, in process, on a store in memory.
 
+mod apply;
 mod concurrency;
 mod create;
 mod delete;
 mod hostile;
 mod patch;
+mod subresources;
 mod update;
 
 use std::sync::Arc;
