@@ -11,6 +11,7 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::auth::Auth;
+use crate::connect::Kubelets;
 use crate::hooks::{Admission, AllowAll, Audit, Authenticator, Authorizer};
 use crate::http::{Fixed, Health, InFlight, Metrics, OpenApi};
 use crate::leases::Leases;
@@ -39,6 +40,7 @@ pub struct Api {
     pub leases: Leases,
     /// What answers questions about users and rights, and makes tokens; `None`: nothing does.
     pub auth: Option<Arc<Auth>>,
+    pub kubelets: Kubelets,
     pub config: Config,
 }
 
@@ -98,6 +100,7 @@ impl Api {
             audit: Box::new(AllowAll),
             leases: Leases::default(),
             auth: None,
+            kubelets: Kubelets::default(),
             config: Config::default(),
         }
     }

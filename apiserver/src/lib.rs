@@ -8,6 +8,7 @@ pub mod admission;
 pub mod api;
 pub mod audit;
 pub mod auth;
+pub mod connect;
 pub mod controllers;
 pub mod crd;
 pub mod decode;

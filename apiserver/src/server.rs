@@ -26,6 +26,7 @@ use crate::auth::bootstrap::{self, Wish};
 use crate::auth::lookup::Lookup;
 use crate::auth::tokens::TokenConfig;
 use crate::auth::{Auth, AuthConfig};
+use crate::connect::Kubelets;
 use crate::controllers::system::{self, Kubernetes};
 use crate::controllers::{self, client};
 use crate::crd::controller::Definitions;
@@ -132,6 +133,10 @@ async fn api(options: &Options, store: Arc<dyn Store>, advertised: String) -> Re
     api.admission = Box::new(chain);
     api.documents = auth.tokens.iter().flat_map(|tokens| tokens.documents(&advertised)).collect();
     api.auth = Some(auth);
+    let known = &options.kubelets;
+    let (certificate, key) = &known.identity;
+    let authority = known.authority.as_deref();
+    api.kubelets = Kubelets::load((certificate, key), authority, known.addresses.clone(), known.timeout)?;
     api.config = crate::api::Config {
         max_requests_inflight: options.max_requests_inflight,
         max_mutating_requests_inflight: options.max_mutating_requests_inflight,

@@ -19,5 +19,5 @@ pub use in_flight::InFlight;
 pub use metrics::{Metrics, Source};
 pub use openapi::{Document, OpenApi};
 pub use paths::Fixed;
-pub use pipeline::{Connection, forbidden};
+pub use pipeline::{Connection, attributes, forbidden};
 pub use server::{Limits, serve};

@@ -238,7 +238,8 @@ fn audit_id(headers: &HeaderMap) -> String {
     sent.filter(|id| !id.is_empty() && id.len() <= 64).map_or_else(fresh::uid, str::to_owned)
 }
 
-fn attributes(call: &Call) -> Attributes {
+/// What a call would do.
+pub fn attributes(call: &Call) -> Attributes {
     let info = &call.info;
     let selector = match info.verb {
         "list" | "watch" | "deletecollection" => call.query.get("fieldSelector").unwrap_or_default(),

@@ -18,6 +18,7 @@ use http::Request;
 
 use crate::api::{Api, Body};
 use crate::auth::reviews;
+use crate::connect;
 use crate::registry::Served;
 use crate::request::{Answer, Call, Content};
 use crate::status::{Result, Status};
@@ -84,6 +85,9 @@ async fn subresource(
     served: &Arc<Served>,
     request: Request<Body>,
 ) -> Result<Answer> {
+    if connect::is(&served.resource, &call.info.subresource) {
+        return connect::serve(api, call, served, request).await;
+    }
     let subresource = served.resource.subresource(&call.info.subresource).ok_or_else(Status::no_such_path)?;
     let verb = verb(call.info.verb).filter(|verb| subresource.verbs.contains(verb));
     let verb = verb.ok_or_else(Status::method_not_allowed)?;
