@@ -87,7 +87,7 @@ impl Api {
     pub fn new(store: Arc<dyn Store>, registry: Registry) -> Self {
         Self {
             watches: Hub::new(Arc::clone(&store), BOOKMARKS_EVERY),
-            openapi: OpenApi::default(),
+            openapi: OpenApi::built_in(),
             health: Health::default(),
             metrics: Metrics::default(),
             in_flight: InFlight::default(),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use corten_schema::builtin;
 use corten_store::{KeyValue, Revision};
 
+use crate::kinds::convert;
 use crate::object::{self, Object};
 use crate::registry::Served;
 use crate::status::{Result, Status};
@@ -77,7 +79,15 @@ impl Form {
             let key = String::from_utf8_lossy(&kv.key);
             Status::internal(format!("the record at {key} cannot be read: {why}"))
         };
-        let mut object = Object::at_rest(kv).map_err(|error| unreadable(&error))?;
+        let mut object = if corten_protobuf::is_envelope(&kv.value) {
+            // Written by a kube-apiserver into an etcd that both use.
+            let lookup = |api_version: &str, kind: &str| builtin().of_api_version(api_version, kind);
+            let value = corten_protobuf::decode(&kv.value, lookup).map_err(|error| unreadable(&error))?;
+            Object::of(value).ok_or_else(|| unreadable(&"it is no object"))?
+        } else {
+            Object::at_rest(kv).map_err(|error| unreadable(&error))?
+        };
+        convert::convert(&mut object, &self.served.resource.api_version());
         object.set_revision(revision);
         Ok(object)
     }

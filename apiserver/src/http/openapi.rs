@@ -29,8 +29,13 @@ pub struct OpenApi {
 }
 
 impl OpenApi {
-    pub fn new(built_in: impl IntoIterator<Item = (String, Document)>) -> Self {
-        let built_in = built_in.into_iter().map(|(path, document)| (path, Arc::new(document))).collect();
+    /// The documents of built-in kinds, which lie in the program.
+    pub fn built_in() -> Self {
+        let document = |one: &corten_schema::openapi::BuiltIn| {
+            let document = Document { hash: one.hash.to_owned(), gzip: Bytes::from_static(one.gzip) };
+            (one.path.to_owned(), Arc::new(document))
+        };
+        let built_in = corten_schema::openapi::documents().iter().map(document).collect();
         Self { built_in, ..Self::default() }
     }
 

@@ -53,7 +53,7 @@ impl Fields {
                 && (kind.field)(&Object::default(), &term.field).is_none()
         });
         match unknown {
-            Some(term) => Err(Status::bad_request(format!("field label not supported: {}", term.field))),
+            Some(term) => Err(Status::bad_request(unknown_field(&term.field, kind))),
             None => Ok(()),
         }
     }
@@ -90,6 +90,25 @@ impl Term {
             found.ok_or_else(|| format!("invalid selector: '{whole}'; can't understand '{term}'"))?;
         Ok(Self { field: field.to_owned(), equal: operator != "!=", value: unescape(value)? })
     }
+}
+
+/// Upstream says it otherwise of kinds that have fields of their own to select by.
+fn unknown_field(field: &str, kind: &Kind) -> String {
+    const OWN: [&str; 8] = [
+        "spec.nodeName",
+        "spec.unschedulable",
+        "spec.clusterIP",
+        "spec.signerName",
+        "status.phase",
+        "status.replicas",
+        "type",
+        "reason",
+    ];
+    if OWN.iter().any(|own| (kind.field)(&Object::default(), own).is_some()) {
+        return format!("field label not supported: {field}");
+    }
+    let field = serde_json::Value::from(field);
+    format!("{field} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
 }
 
 /// At commas that no backslash stands before.

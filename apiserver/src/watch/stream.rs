@@ -1,5 +1,7 @@
 //! All watchers of one prefix of the store, and the one watch that feeds them.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,10 +58,11 @@ impl Interest {
         if self.selects_all() {
             return transition(was, is);
         }
-        let selected = |object: Option<&Object>| {
-            object.is_some_and(|object| selects(&self.options, self.encoder.served(), object))
+        let form = self.encoder.form();
+        let selected = |object: Option<Cow<'_, Object>>| {
+            object.is_some_and(|object| selects(&self.options, self.encoder.served(), &object))
         };
-        transition(was && selected(objects.previous()), is && selected(objects.current()))
+        transition(was && selected(objects.previous(form)), is && selected(objects.current(form)))
     }
 }
 
@@ -242,34 +245,43 @@ fn encode(encoder: &Encoder, kind: EventType, change: &Change, headers: bool) ->
     event.inspect_err(|status| tracing::warn!("a change cannot be told: {status}")).ok()
 }
 
-/// The objects of a change, each parsed at most once.
+/// The objects of a change, each parsed at most once (in the first of the versions that are watched; there is rarely
+/// another).
 struct Parsed<'a> {
     form: Option<&'a Form>,
     change: &'a Change,
-    current: std::cell::OnceCell<Option<Object>>,
-    previous: std::cell::OnceCell<Option<Object>>,
+    current: OnceCell<Option<Object>>,
+    previous: OnceCell<Option<Object>>,
 }
 
 impl<'a> Parsed<'a> {
     fn of(change: &'a Change, encoders: &'a [Arc<Encoder>]) -> Self {
         let form = encoders.first().map(|encoder| encoder.form());
-        Self { form, change, current: std::cell::OnceCell::new(), previous: std::cell::OnceCell::new() }
+        Self { form, change, current: OnceCell::new(), previous: OnceCell::new() }
     }
 
-    fn parse(&self, kv: &KeyValue) -> Option<Object> {
-        self.form?.object(kv, kv.mod_revision).ok()
-    }
-
-    fn current(&self) -> Option<&Object> {
-        let parse = || match self.change {
-            Change::Put { kv, .. } => self.parse(kv),
+    fn current(&self, form: &Form) -> Option<Cow<'_, Object>> {
+        match self.change {
+            Change::Put { kv, .. } => self.parsed(&self.current, kv, form),
             Change::Delete { .. } => None,
-        };
-        self.current.get_or_init(parse).as_ref()
+        }
     }
 
-    fn previous(&self) -> Option<&Object> {
-        self.previous.get_or_init(|| self.parse(self.change.previous()?)).as_ref()
+    fn previous(&self, form: &Form) -> Option<Cow<'_, Object>> {
+        self.parsed(&self.previous, self.change.previous()?, form)
+    }
+
+    fn parsed<'c>(
+        &self,
+        cell: &'c OnceCell<Option<Object>>,
+        kv: &KeyValue,
+        form: &Form,
+    ) -> Option<Cow<'c, Object>> {
+        let parse = || form.object(kv, kv.mod_revision).ok();
+        if self.form.is_some_and(|first| Arc::ptr_eq(&first.served, &form.served)) {
+            return cell.get_or_init(parse).as_ref().map(Cow::Borrowed);
+        }
+        parse().map(Cow::Owned)
     }
 }
 

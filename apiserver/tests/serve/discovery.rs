@@ -107,3 +107,27 @@ async fn every_answer_has_an_audit_id_and_is_kept_by_no_cache() {
     let response = send(&api, request("/nope")).await;
     assert_eq!(response.headers()["audit-id"].len(), 36);
 }
+
+#[tokio::test]
+async fn openapi_is_sent_as_it_was_built_and_never_asked_for_again() {
+    let api = api();
+    let (_, index) = get(&api, "/openapi/v3").await;
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().expect("a path");
+    let response = send(&api, request(url).header("accept-encoding", "gzip")).await;
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    assert_eq!(response.headers()["cache-control"], "public, immutable");
+    let etag = response.headers()["etag"].clone();
+    let compressed = bytes(response).await;
+    let (_, document) = get(&api, "/openapi/v3/apis/apps/v1").await;
+    assert!(document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments"].is_object());
+    assert!(compressed.len() * 4 < document.to_string().len());
+    let again = send(&api, request(url).header("if-none-match", etag)).await;
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    let old = send(&api, request("/openapi/v3/apis/apps/v1?hash=OLD")).await;
+    assert_eq!(
+        (old.status(), &old.headers()["location"]),
+        (StatusCode::MOVED_PERMANENTLY, &url.parse().expect("a header"))
+    );
+    assert_eq!(get(&api, "/openapi/v3/apis/nope/v1").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(get(&api, "/openapi/v2").await.0, StatusCode::NOT_ACCEPTABLE);
+}

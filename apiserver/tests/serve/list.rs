@@ -274,3 +274,32 @@ async fn yaml_is_answered_to_who_asks_for_it() {
     let text = String::from_utf8(bytes(response).await.to_vec()).expect("text");
     assert!(text.contains("kind: ConfigMap"), "{text}");
 }
+
+#[tokio::test]
+async fn a_record_in_protobuf_is_read_and_selected_like_any_other() {
+    let api = api();
+    let value = config_map("a", json!({"app": "x"}));
+    let node = corten_schema::builtin().of_api_version("v1", "ConfigMap").expect("a kind");
+    let bytes = corten_protobuf::encode(node, &value).expect("an object");
+    let key = &b"/registry/configmaps/default/a"[..];
+    api.store.put(corten_store::Put::create(key, bytes)).await.expect("a store");
+    let (_, object) = get(&api, "/api/v1/namespaces/default/configmaps/a").await;
+    assert_eq!((&object["data"]["a"], &object["metadata"]["resourceVersion"]), (&json!("b"), &json!("2")));
+    let (_, list) = get(&api, "/api/v1/configmaps?labelSelector=app%3Dx").await;
+    assert_eq!(names(&list), ["a"]);
+}
+
+#[tokio::test]
+async fn an_event_is_the_same_in_both_of_its_groups() {
+    let api = api();
+    let event = json!({"kind": "Event", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "name": "p"}, "message": "m", "reason": "r"});
+    put(&api, "events/default/a", event).await;
+    let (_, core) = get(&api, "/api/v1/namespaces/default/events/a").await;
+    assert_eq!((&core["apiVersion"], &core["message"]), (&json!("v1"), &json!("m")));
+    let (_, new) = get(&api, "/apis/events.k8s.io/v1/namespaces/default/events/a").await;
+    assert_eq!((&new["apiVersion"], &new["note"]), (&json!("events.k8s.io/v1"), &json!("m")));
+    assert_eq!(new["regarding"]["name"], "p");
+    let (_, list) = get(&api, "/apis/events.k8s.io/v1/events").await;
+    assert_eq!(list["items"][0]["note"], "m");
+}
