@@ -1,6 +1,8 @@
 //! What there is: the legacy documents (`/api`, `/apis/<group>/<version>`) and the aggregated one.
 //! Source: apiserver `pkg/endpoints/discovery`, `pkg/endpoints/discovery/aggregated`.
 
+use std::fmt::Write;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use corten_schema::{Resource, Subresource};
@@ -160,7 +162,10 @@ fn aggregated_response(headers: &HeaderMap, version: &'static str, items: &[Valu
         "metadata": {}, "items": items,
     });
     let bytes = serde_json::to_vec(&document).expect("a value is JSON");
-    let hash: String = Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02X}")).collect();
+    let hash = Sha512::digest(&bytes).iter().fold(String::new(), |mut hash, byte| {
+        let _ = write!(hash, "{byte:02X}");
+        hash
+    });
     let etag = HeaderValue::from_str(&format!("\"{hash}\"")).expect("hex");
     let mut response = bytes_response(StatusCode::OK, bytes.into(), Accept::default());
     if headers.get(header::IF_NONE_MATCH) == Some(&etag) {

@@ -25,9 +25,8 @@ impl Drop for Place {
 }
 
 impl InFlight {
-    /// # Errors
-    /// 429: no place is free.
-    pub fn enter(&self, call: &Call, config: &Config) -> Result<Option<Place>, Response<Body>> {
+    /// `None`: no place is free.
+    pub fn enter(&self, call: &Call, config: &Config) -> Option<Place> {
         // As upstream: administrators always come through.
         let exempt = call.user.groups.iter().any(|group| group == "system:masters");
         let (count, limit) = match call.info.verb {
@@ -36,13 +35,14 @@ impl InFlight {
         };
         if count.fetch_add(1, Ordering::Relaxed) >= limit && limit > 0 && !exempt {
             count.fetch_sub(1, Ordering::Relaxed);
-            return Err(too_many());
+            return None;
         }
-        Ok(Some(Place(Arc::clone(count))))
+        Some(Place(Arc::clone(count)))
     }
 }
 
-fn too_many() -> Response<Body> {
+/// 429, in upstream's words.
+pub fn too_many() -> Response<Body> {
     let mut response = text(StatusCode::TOO_MANY_REQUESTS, "Too many requests, please try again later.\n");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response

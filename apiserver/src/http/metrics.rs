@@ -179,6 +179,7 @@ impl Metrics {
         out
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus has floats only")]
     fn write_requests(&self, out: &mut String) {
         let series = lock(&self.series);
         header(out, "apiserver_request_total", "counter");
@@ -223,6 +224,7 @@ fn header(out: &mut String, name: &str, kind: &str) {
 }
 
 /// What the kernel knows of this process; left out where `/proc` is not.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has floats only")]
 fn write_process(out: &mut String) {
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();

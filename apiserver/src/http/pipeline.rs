@@ -14,6 +14,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::timeout;
 
 use super::impersonate::impersonate;
+use super::in_flight::too_many;
 use super::metrics::Labels;
 use super::paths;
 use super::recorded;
@@ -125,20 +126,15 @@ impl Api {
         if is_long_running(call) {
             return self.decided(call, request).await.unwrap_or_else(failed);
         }
-        let _place = match self.in_flight.enter(call, &self.config) {
-            Ok(place) => place,
-            Err(response) => {
-                self.metrics.dropped();
-                return response;
-            }
+        let Some(_place) = self.in_flight.enter(call, &self.config) else {
+            self.metrics.dropped();
+            return too_many();
         };
-        match timeout(self.config.request_timeout, self.decided(call, request)).await {
-            Ok(result) => result.unwrap_or_else(failed),
-            Err(_) => {
-                self.metrics.count("apiserver_request_aborts_total");
-                failed(timed_out())
-            }
+        if let Ok(result) = timeout(self.config.request_timeout, self.decided(call, request)).await {
+            return result.unwrap_or_else(failed);
         }
+        self.metrics.count("apiserver_request_aborts_total");
+        failed(timed_out())
     }
 
     async fn decided(self: &Arc<Self>, call: &Call, request: Request<Body>) -> Result<Response<Body>> {

@@ -76,7 +76,7 @@ pub async fn read(
         let page = match api.store.list(asked).await {
             Ok(page) => page,
             Err(StoreError::Compacted { .. }) if !options.continue_token.is_empty() => {
-                return Err(expired_page(api, &options.continue_token, &prefix).await);
+                return Err(pages::expired(&options.continue_token, &prefix));
             }
             Err(error) => return Err(failed(&error)),
         };
@@ -136,10 +136,10 @@ async fn one(
         return Err(too_large(asked, read.revision));
     }
     let mut items = Vec::new();
-    if let Some(kv) = read.kv {
-        if select.matches(&kv)? {
-            items.push(kv);
-        }
+    if let Some(kv) = read.kv
+        && select.matches(&kv)?
+    {
+        items.push(kv);
     }
     let meta = ListMeta { revision: at.unwrap_or(read.revision), ..ListMeta::default() };
     Ok(ListAnswer { served: Arc::clone(served), items, meta })
@@ -236,10 +236,4 @@ pub fn failed(error: &StoreError) -> Status {
         StoreError::Future { asked } => too_large(*asked, 0),
         other => Status::internal(other),
     }
-}
-
-/// 410 with a token to go on from where this one ended, at another revision.
-async fn expired_page(api: &Api, token: &str, prefix: &[u8]) -> Status {
-    let _ = api;
-    pages::expired(token, prefix)
 }

@@ -39,7 +39,10 @@ pub async fn serve(api: &Arc<Api>, call: &Call, request: Request<Body>) -> Resul
     match verb.ok_or_else(Status::method_not_allowed)? {
         Verb::Get => get::get(api, call, &served).await,
         Verb::List => list::list(api, call, &served).await,
-        Verb::Watch => watch::watch(api, call, &served).await,
+        Verb::Watch => watch::watch(api, call, &served, request).await,
+        // Of a name there is no making, of a collection no replacing.
+        Verb::Create if !info.name.is_empty() => Err(Status::method_not_allowed()),
+        Verb::Update | Verb::Patch if info.name.is_empty() => Err(Status::method_not_allowed()),
         _ if across_namespaces => Err(Status::method_not_allowed()),
         other => write(api, call, &served, other, request).await,
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corten_store::{Keys, Revision, StoreError, Told};
-use http::{HeaderValue, Response, StatusCode, header};
+use corten_streaming::upgrade::is_websocket;
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use tokio::sync::mpsc::{Receiver, channel};
 
@@ -16,14 +17,19 @@ use crate::registry::Served;
 use crate::request::shape::Include;
 use crate::request::{Answer, Call, Format, ListOptions, Offers, Version, not_acceptable_stream};
 use crate::status::{Result, Status};
-use crate::watch::{Encoder, Interest, Item, Joined, Scope, WatchBody, refused, told_alone};
+use crate::watch::{Encoder, Interest, Item, Joined, Scope, WatchBody, refused, told_alone, upgrade};
 
 /// Changes of the past that wait for a client.
 const MISSED_QUEUE: usize = 64;
 
 /// # Errors
 /// 400 and 422 of options, 406; what goes wrong later is an event of the watch.
-pub async fn watch(api: &Arc<Api>, call: &Call, served: &Arc<Served>) -> Result<Answer> {
+pub async fn watch(
+    api: &Arc<Api>,
+    call: &Call,
+    served: &Arc<Served>,
+    mut request: Request<Body>,
+) -> Result<Answer> {
     let accept = call.accept(Offers::Watches)?;
     if accept.format != Format::Json {
         return Err(not_acceptable_stream());
@@ -49,6 +55,9 @@ pub async fn watch(api: &Arc<Api>, call: &Call, served: &Arc<Served>) -> Result<
         // As upstream: from here on, errors are events.
         Err(status) => whole(refused(&status)),
     };
+    if is_websocket(&call.headers) {
+        return Ok(Answer::Raw(upgrade(call, &mut request, body)?));
+    }
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     let json = HeaderValue::from_static(Format::Json.content_type());

@@ -9,9 +9,11 @@ mod encode;
 mod hub;
 mod stream;
 mod transition;
+mod websocket;
 
 pub use body::{WatchBody, refused};
 pub use encode::Encoder;
 pub use hub::{BOOKMARKS_EVERY, Hub};
 pub use stream::{Interest, Item, Joined, Scope, told_alone};
 pub use transition::{EventType, transition};
+pub use websocket::upgrade;

@@ -91,8 +91,8 @@ async fn malformed_requests_are_refused_and_the_server_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_has_a_limit() {
-    let server = Server::start(api(), Limits { head_bytes: 64 << 10, ..Limits::default() }).await;
-    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(100 << 10));
+    let server = Server::start(api(), Limits::default()).await;
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(2 << 20));
     let answer = exchange(&server, long.as_bytes()).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     let mut many = b"GET / HTTP/1.1\r\nHost: a\r\n".to_vec();
@@ -236,7 +236,7 @@ async fn too_many_requests_at_once_are_told_to_come_back() {
     impl Authorizer for Slow {
         fn authorize<'a>(&'a self, _: &'a User, _: &'a Attributes) -> BoxFuture<'a, Decision> {
             Box::pin(async {
-                tokio::time::sleep(Duration::from_secs(3600)).await;
+                std::future::pending::<()>().await;
                 Decision::Allow
             })
         }
@@ -302,4 +302,27 @@ async fn thousands_of_idle_watches_are_carried() {
     for watch in &mut watches {
         watch.expect(&[("ADDED", "a")]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_over_websocket_sends_each_event_as_a_message() {
+    let api = api();
+    put_config_map(&api, "a", json!({})).await;
+    let server = Server::start(Arc::clone(&api), Limits::default()).await;
+    let mut stream = connect(&server, None).await;
+    let request = "GET /api/v1/configmaps?watch=1 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("a request");
+    stream.flush().await.expect("a request");
+    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+    let has = |answer: &[u8], what: &[u8]| answer.windows(what.len()).any(|window| window == what);
+    while !has(&answer, b"\n") || !has(&answer, b"ADDED") {
+        let length = timeout(SOON, stream.read(&mut piece)).await.expect("in time").expect("a stream");
+        assert!(length > 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&piece[..length]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"));
+    // RFC 6455's own example, and the head of an unmasked message of text.
+    assert!(has(&answer, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert!(has(&answer, &[b'\r', b'\n', b'\r', b'\n', 0x81]));
 }

@@ -26,4 +26,10 @@ async fn socket<T: AsyncRead + AsyncWrite + Unpin>(io: T, role: Role) -> WebSock
     WebSocketStream::from_raw_socket(io, role, Some(config)).await
 }
 
+/// The server's end of a connection whose handshake is done, message by message.
+pub async fn messages<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> WebSocketStream<T> {
+    socket(io, Role::Server).await
+}
+
+pub use tokio_tungstenite::tungstenite::Message;
 pub use tokio_tungstenite::tungstenite::protocol::Role as WebSocketRole;
