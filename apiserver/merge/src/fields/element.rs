@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt::{Display, Formatter};
 
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 #[derive(Debug, Clone)]
 pub enum Element {
@@ -101,11 +101,13 @@ pub(crate) fn equal_values(a: &Value, b: &Value) -> bool {
         (Value::Array(a), Value::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal_values(a, b))
         }
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal_values(a, b)))
-        }
+        (Value::Object(a), Value::Object(b)) => equal_maps(a, b),
         (a, b) => a == b,
     }
+}
+
+pub(crate) fn equal_maps(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+    a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal_values(a, b)))
 }
 
 fn compare_numbers(a: &Number, b: &Number) -> Ordering {

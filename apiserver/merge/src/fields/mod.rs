@@ -7,8 +7,8 @@ mod element;
 mod json;
 mod set;
 
-pub(crate) use element::equal_values;
 pub use element::{Element, Path};
+pub(crate) use element::{equal_maps, equal_values};
 pub use json::FieldsError;
 pub(crate) use json::html_safe;
 pub(crate) use set::Node;

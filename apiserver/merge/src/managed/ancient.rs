@@ -34,8 +34,9 @@ pub(super) fn cap(managers: &mut Entries) {
             subresource: String::new(),
         };
         if !managers.contains_key(&bucket)
-            && let Some(entry) = managers.remove(first)
+            && let Some(mut entry) = managers.remove(first)
         {
+            entry.written = None;
             managers.insert(bucket.clone(), entry);
         }
         if id == bucket {
@@ -44,7 +45,7 @@ pub(super) fn cap(managers: &mut Entries) {
         if let Some(merged) = managers.remove(&id)
             && let Some(entry) = managers.get_mut(&bucket)
         {
-            entry.set = std::mem::take(&mut entry.set).union(merged.set);
+            entry.add(merged.set);
             // The more recent of the two.
             entry.time = merged.time;
         }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::entries::{self, Entries, Entry, Operation};
 use super::{Conflicts, EntriesError, Write, last_applied, never_owned};
 use crate::Class;
-use crate::fields::equal_values;
+use crate::fields::equal_maps;
 use crate::typed::{Invalid, ItemError, merge, paths, validate};
 
 /// What an apply makes of the object.
@@ -13,7 +13,7 @@ use crate::typed::{Invalid, ItemError, merge, paths, validate};
 pub struct Applied {
     /// With managedFields. Defaults are not yet there again where the apply took something away; it has nulls where the
     /// configuration has them and where the apply took all of something.
-    pub object: Value,
+    pub object: Map<String, Value>,
     /// It differs from what is stored by more than managedFields.
     pub changed: bool,
 }
@@ -51,10 +51,15 @@ const KUBECTL: &str = "kubectl";
 
 impl Write<'_> {
     /// Applies `config` to `live` (`None`: the object is made). `force` takes over what others own.
-    pub fn apply(&self, live: Option<&Value>, config: &Value, force: bool) -> Result<Applied, ApplyError> {
+    pub fn apply(
+        &self,
+        live: Option<&Map<String, Value>>,
+        config: &Map<String, Value>,
+        force: bool,
+    ) -> Result<Applied, ApplyError> {
         self.check(config)?;
-        let mut managers = entries::decode(live.and_then(entries::of))?;
-        let mut old = live.cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        let mut managers = entries::decode(live.and_then(entries::of).cloned())?;
+        let mut old = live.cloned().unwrap_or_default();
         entries::take(&mut old);
         if managers.is_empty() && live.is_some() {
             let nothing = self.nothing();
@@ -85,7 +90,7 @@ impl Write<'_> {
         Ok(Applied { object, changed: changed || live.is_none() })
     }
 
-    fn check(&self, config: &Value) -> Result<(), ApplyError> {
+    fn check(&self, config: &Map<String, Value>) -> Result<(), ApplyError> {
         let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
         if text("apiVersion") != self.api_version || text("kind") != self.kind {
             return Err(ApplyError::Kind(kind_text(text("apiVersion"), text("kind"))));
@@ -96,10 +101,10 @@ impl Write<'_> {
     fn lay_over(
         &self,
         managers: &mut Entries,
-        old: &Value,
-        config: &Value,
+        old: &Map<String, Value>,
+        config: &Map<String, Value>,
         force: bool,
-    ) -> Result<(Value, bool), ApplyError> {
+    ) -> Result<(Map<String, Value>, bool), ApplyError> {
         let bad_merge = |cause: ItemError| self.bad_live(old, &cause);
         self.reconcile(managers);
         let mut new = old.clone();
@@ -110,7 +115,7 @@ impl Write<'_> {
         let id = self.id(self.manager, Operation::Apply);
         let last = managers.remove(&id);
         let time = last.as_ref().and_then(|last| last.time.clone());
-        managers.insert(id.clone(), Entry { api_version: self.api_version.to_owned(), set, time });
+        managers.insert(id.clone(), Entry::new(self.api_version, set, time));
         if let Some(last) = last {
             new = self.prune(new, managers, &id, &last);
         }
@@ -123,9 +128,9 @@ impl Write<'_> {
             return Err(conflicts.into());
         }
         losses.take_from(managers);
-        let changed = !equal_values(old, &new);
+        let changed = !equal_maps(old, &new);
         if let Some(entry) = managers.get_mut(&id) {
-            entry.set.subtract(never_owned());
+            entry.subtract(never_owned());
             if changed {
                 entry.time = Some(self.now.to_owned());
             }
@@ -136,12 +141,12 @@ impl Write<'_> {
         Ok((new, changed))
     }
 
-    fn bad_live(&self, live: &Value, cause: &dyn std::fmt::Display) -> ApplyError {
+    fn bad_live(&self, live: &Map<String, Value>, cause: &dyn std::fmt::Display) -> ApplyError {
         ApplyError::Live { object: self.name(live), cause: cause.to_string() }
     }
 
     /// `default/web; apps/v1, Kind=Deployment`
-    fn name(&self, object: &Value) -> String {
+    fn name(&self, object: &Map<String, Value>) -> String {
         let text = |key: &str| {
             object
                 .get("metadata")

@@ -28,6 +28,24 @@ pub(super) struct Entry {
     pub set: Set,
     /// RFC 3339.
     pub time: Option<String>,
+    /// As it was read, while nothing of it has changed.
+    pub written: Option<Value>,
+}
+
+impl Entry {
+    pub fn new(api_version: &str, set: Set, time: Option<String>) -> Self {
+        Self { api_version: api_version.to_owned(), set, time, written: None }
+    }
+
+    pub fn add(&mut self, set: Set) {
+        self.set = std::mem::take(&mut self.set).union(set);
+        self.written = None;
+    }
+
+    pub fn subtract(&mut self, set: &Set) {
+        self.set.subtract(set);
+        self.written = None;
+    }
 }
 
 pub(super) type Entries = BTreeMap<Id, Entry>;
@@ -46,17 +64,16 @@ pub enum EntriesError {
     Fields(#[from] FieldsError),
 }
 
-pub(super) fn of(object: &Value) -> Option<&Value> {
+pub(super) fn of(object: &Map<String, Value>) -> Option<&Value> {
     object.get("metadata")?.get("managedFields").filter(|value| !value.is_null())
 }
 
-pub(super) fn take(object: &mut Value) -> Option<Value> {
+pub(super) fn take(object: &mut Map<String, Value>) -> Option<Value> {
     object.get_mut("metadata")?.as_object_mut()?.remove("managedFields").filter(|value| !value.is_null())
 }
 
-pub(super) fn put(object: &mut Value, managed: Option<Value>) {
+pub(super) fn put(object: &mut Map<String, Value>, managed: Option<Value>) {
     let Some(managed) = managed else { return };
-    let Some(object) = object.as_object_mut() else { return };
     let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     if let Value::Object(metadata) = metadata {
         metadata.insert("managedFields".to_owned(), managed);
@@ -72,12 +89,12 @@ pub(super) fn is_reset(managed: &Value) -> bool {
     }
 }
 
-pub(super) fn decode(managed: Option<&Value>) -> Result<Entries, EntriesError> {
-    let list = managed.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    list.iter().enumerate().map(|(index, entry)| decode_entry(index, entry)).collect()
+pub(super) fn decode(managed: Option<Value>) -> Result<Entries, EntriesError> {
+    let Some(Value::Array(list)) = managed else { return Ok(Entries::new()) };
+    list.into_iter().enumerate().map(|(index, entry)| decode_entry(index, entry)).collect()
 }
 
-fn decode_entry(index: usize, entry: &Value) -> Result<(Id, Entry), EntriesError> {
+fn decode_entry(index: usize, entry: Value) -> Result<(Id, Entry), EntriesError> {
     let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let operation = match text("operation").as_str() {
         "Apply" => Operation::Apply,
@@ -101,7 +118,7 @@ fn decode_entry(index: usize, entry: &Value) -> Result<(Id, Entry), EntriesError
     };
     let set = Set::from_fields_v1(entry.get("fieldsV1").unwrap_or(&Value::Null))?;
     let time = entry.get("time").and_then(Value::as_str).map(str::to_owned);
-    Ok((id, Entry { api_version, set, time }))
+    Ok((id, Entry { api_version, set, time, written: Some(entry) }))
 }
 
 /// In upstream's order: appliers first, then by time. `None`: nobody manages anything.
@@ -123,6 +140,9 @@ pub(super) fn encode(entries: Entries) -> Option<Value> {
 }
 
 fn encode_entry((id, entry): (Id, Entry)) -> Value {
+    if let Some(written) = entry.written {
+        return written;
+    }
     let operation = match id.operation {
         Operation::Apply => "Apply",
         Operation::Update => "Update",

@@ -12,7 +12,11 @@ const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MAX_ANNOTATIONS_BYTES: usize = 256 * 1024;
 
 /// The conflicts that client-side apply does not explain; `None`: it explains all of them.
-pub(super) fn not_allowed(write: &Write<'_>, live: &Value, conflicts: &Conflicts) -> Option<Conflicts> {
+pub(super) fn not_allowed(
+    write: &Write<'_>,
+    live: &Map<String, Value>,
+    conflicts: &Conflicts,
+) -> Option<Conflicts> {
     let Some(allowed) = said(write, live) else { return Some(conflicts.clone()) };
     let left: Vec<Conflict> =
         conflicts.0.iter().filter(|conflict| !allowed.contains(&conflict.path.0)).cloned().collect();
@@ -20,9 +24,9 @@ pub(super) fn not_allowed(write: &Write<'_>, live: &Value, conflicts: &Conflicts
 }
 
 /// What the annotation says and still is so.
-fn said(write: &Write<'_>, live: &Value) -> Option<Set> {
+fn said(write: &Write<'_>, live: &Map<String, Value>) -> Option<Set> {
     let text = annotations(live)?.get(ANNOTATION)?.as_str().filter(|text| !text.is_empty())?;
-    let said: Value = serde_json::from_str(text).ok()?;
+    let said: Map<String, Value> = serde_json::from_str(text).ok()?;
     if said.get("apiVersion")?.as_str()? != write.api_version {
         return None;
     }
@@ -36,7 +40,7 @@ fn said(write: &Write<'_>, live: &Value) -> Option<Set> {
 }
 
 /// Where the annotation is, it now says what was applied.
-pub(super) fn keep_up(object: &mut Value, config: &Value) {
+pub(super) fn keep_up(object: &mut Map<String, Value>, config: &Map<String, Value>) {
     let is_there = annotations(object)
         .and_then(|annotations| annotations.get(ANNOTATION))
         .and_then(Value::as_str)
@@ -49,7 +53,7 @@ pub(super) fn keep_up(object: &mut Value, config: &Value) {
         annotations.remove(ANNOTATION);
     }
     let Some(annotations) = annotations_mut(object) else { return };
-    annotations.insert(ANNOTATION.to_owned(), Value::String(go_json(&said) + "\n"));
+    annotations.insert(ANNOTATION.to_owned(), Value::String(go_json(&Value::Object(said)) + "\n"));
     let bytes: usize =
         annotations.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
     if bytes > MAX_ANNOTATIONS_BYTES {
@@ -57,11 +61,11 @@ pub(super) fn keep_up(object: &mut Value, config: &Value) {
     }
 }
 
-fn annotations(object: &Value) -> Option<&Map<String, Value>> {
+fn annotations(object: &Map<String, Value>) -> Option<&Map<String, Value>> {
     object.get("metadata")?.get("annotations")?.as_object()
 }
 
-fn annotations_mut(object: &mut Value) -> Option<&mut Map<String, Value>> {
+fn annotations_mut(object: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
     object.get_mut("metadata")?.get_mut("annotations")?.as_object_mut()
 }
 

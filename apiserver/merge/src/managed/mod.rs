@@ -16,7 +16,7 @@ mod times;
 mod update;
 
 use corten_schema::Node;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use apply::{Applied, ApplyError};
 pub use conflict::{Conflict, Conflicts};
@@ -53,7 +53,7 @@ pub trait Versions {
     /// `None`: it is not served in this version (any more).
     fn node(&self, api_version: &str) -> Option<Node<'_>>;
     /// The object, which says its own version, in another.
-    fn convert(&self, object: &Value, api_version: &str) -> Option<Value>;
+    fn convert(&self, object: &Map<String, Value>, api_version: &str) -> Option<Map<String, Value>>;
 }
 
 /// No other versions.
@@ -62,7 +62,7 @@ impl Versions for () {
         None
     }
 
-    fn convert(&self, _: &Value, _: &str) -> Option<Value> {
+    fn convert(&self, _: &Map<String, Value>, _: &str) -> Option<Map<String, Value>> {
         None
     }
 }
@@ -86,12 +86,10 @@ impl Write<'_> {
     }
 
     /// An object in which nobody has said anything yet.
-    fn nothing(&self) -> Value {
+    fn nothing(&self) -> Map<String, Value> {
         if self.is_custom {
             let type_meta = [("apiVersion", self.api_version), ("kind", self.kind)];
-            return Value::Object(
-                type_meta.map(|(key, value)| (key.to_owned(), value.into())).into_iter().collect(),
-            );
+            return type_meta.map(|(key, value)| (key.to_owned(), value.into())).into_iter().collect();
         }
         zero(self.node)
     }

@@ -5,11 +5,17 @@ use serde_json::{Map, Value};
 use super::Write;
 use super::entries::{Entries, Entry, Id};
 use crate::fields::Set;
-use crate::typed::{Schema, mark_named, paths, remove};
+use crate::typed::{Schema, Shape, mark_named, paths, remove_fields};
 
 impl Write<'_> {
     /// `merged`: the object with the new configuration laid over it; `managers` has the applier's new set.
-    pub(super) fn prune(&self, merged: Value, managers: &Entries, applier: &Id, last: &Entry) -> Value {
+    pub(super) fn prune(
+        &self,
+        merged: Map<String, Value>,
+        managers: &Entries,
+        applier: &Id,
+        last: &Entry,
+    ) -> Map<String, Value> {
         let new = &managers[applier];
         let nothing_left_out = last.api_version == new.api_version && last.set.is_subset(&new.set);
         if last.set.is_empty() || nothing_left_out {
@@ -30,7 +36,13 @@ impl Write<'_> {
     }
 
     /// What went with something that others own parts of, or what they own, comes back.
-    fn add_back_owned(&self, merged: &Value, pruned: Value, first: &str, managers: &Entries) -> Value {
+    fn add_back_owned(
+        &self,
+        merged: &Map<String, Value>,
+        pruned: Map<String, Value>,
+        first: &str,
+        managers: &Entries,
+    ) -> Map<String, Value> {
         let mut versions: Vec<&str> = managers.values().map(|entry| entry.api_version.as_str()).collect();
         versions.sort_unstable();
         versions.dedup();
@@ -52,7 +64,11 @@ impl Write<'_> {
         pruned
     }
 
-    fn in_version(&self, object: &Value, api_version: &str) -> Option<(Value, Schema<'_>)> {
+    fn in_version(
+        &self,
+        object: &Map<String, Value>,
+        api_version: &str,
+    ) -> Option<(Map<String, Value>, Schema<'_>)> {
         let schema = self.schema_in(api_version)?;
         let own = object.get("apiVersion").and_then(Value::as_str).unwrap_or(self.api_version);
         let object =
@@ -66,9 +82,8 @@ fn named(mut set: Set, schema: Schema<'_>) -> Set {
     set
 }
 
-fn cut(schema: Schema<'_>, object: &mut Value, gone: &Set) {
-    remove(schema, object, gone);
-    if object.is_null() {
-        *object = Value::Object(Map::new());
+fn cut(schema: Schema<'_>, object: &mut Map<String, Value>, gone: &Set) {
+    if let Shape::Map(fields) = schema.shape(None) {
+        remove_fields(fields, object, gone);
     }
 }

@@ -25,7 +25,7 @@ pub fn replicas_to_scale<'a>(
     parent: Option<&Value>,
     replicas: impl Fn(&str) -> Option<&'a str>,
 ) -> Result<Option<Value>, EntriesError> {
-    let managers = entries::decode(parent)?;
+    let managers = entries::decode(parent.cloned())?;
     let of_scale = managers.into_iter().filter_map(|(mut id, entry)| {
         let at = path(replicas(&entry.api_version)?);
         if !entry.set.contains(&at) {
@@ -34,7 +34,7 @@ pub fn replicas_to_scale<'a>(
         if !id.api_version.is_empty() {
             SCALE_VERSION.clone_into(&mut id.api_version);
         }
-        Some((id, Entry { api_version: SCALE_VERSION.to_owned(), set: in_scale(), time: entry.time }))
+        Some((id, Entry::new(SCALE_VERSION, in_scale(), entry.time)))
     });
     Ok(entries::encode(of_scale.collect()))
 }
@@ -46,8 +46,8 @@ pub fn replicas_from_scale<'a>(
     api_version: &str,
     replicas: impl Fn(&str) -> Option<&'a str>,
 ) -> Result<Option<Value>, EntriesError> {
-    let mut of_scale = entries::decode(scale)?;
-    let mut managers = entries::decode(parent)?;
+    let mut of_scale = entries::decode(scale.cloned())?;
+    let mut managers = entries::decode(parent.cloned())?;
     managers.retain(|id, entry| {
         let Some(at) = replicas(&entry.api_version).map(path) else { return false };
         if !entry.set.contains(&at) {
@@ -60,7 +60,7 @@ pub fn replicas_from_scale<'a>(
         if of_scale.remove(&in_scale).is_none() {
             let mut stolen = Set::default();
             stolen.insert(&at);
-            entry.set.subtract(&stolen);
+            entry.subtract(&stolen);
         }
         !entry.set.is_empty()
     });
@@ -75,11 +75,8 @@ pub fn replicas_from_scale<'a>(
         let mut set = Set::default();
         set.insert(&at);
         // As upstream: who first wrote the replicas through the Scale has no time.
-        let entry = Entry { api_version: api_version.to_owned(), set, time: None };
-        managers
-            .entry(id)
-            .and_modify(|there| there.set = std::mem::take(&mut there.set).union(entry.set.clone()))
-            .or_insert(entry);
+        let entry = Entry::new(api_version, set, None);
+        managers.entry(id).and_modify(|there| there.add(entry.set.clone())).or_insert(entry);
     }
     Ok(entries::encode(managers))
 }

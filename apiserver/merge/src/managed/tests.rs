@@ -62,8 +62,34 @@ fn containers(containers: Value) -> Value {
 }
 
 /// As the server then has it: without nulls.
+/// Tests speak of objects as values.
+trait InValues {
+    fn updated(&self, live: Option<&Value>, new: &mut Value);
+    fn applied(&self, live: Option<&Value>, config: &Value, force: bool)
+    -> Result<(Value, bool), ApplyError>;
+}
+
+impl InValues for Write<'_> {
+    fn updated(&self, live: Option<&Value>, new: &mut Value) {
+        if let Value::Object(new) = new {
+            self.update(live.and_then(Value::as_object), new);
+        }
+    }
+
+    fn applied(
+        &self,
+        live: Option<&Value>,
+        config: &Value,
+        force: bool,
+    ) -> Result<(Value, bool), ApplyError> {
+        let config = config.as_object().cloned().unwrap_or_default();
+        let applied = self.apply(live.and_then(Value::as_object), &config, force)?;
+        Ok((Value::Object(applied.object), applied.changed))
+    }
+}
+
 fn apply(manager: &str, live: Option<&Value>, config: &Value) -> Value {
-    let mut object = write(manager, NOW).apply(live, config, false).unwrap().object;
+    let mut object = write(manager, NOW).applied(live, config, false).unwrap().0;
     drop_nulls(&mut object);
     object
 }
@@ -76,13 +102,13 @@ fn drop_nulls(value: &mut Value) {
 }
 
 fn refused(manager: &str, live: &Value, config: &Value) -> String {
-    write(manager, NOW).apply(Some(live), config, false).unwrap_err().to_string()
+    write(manager, NOW).applied(Some(live), config, false).unwrap_err().to_string()
 }
 
 fn updated(manager: &str, live: &Value, change: impl FnOnce(&mut Value)) -> Value {
     let mut new = live.clone();
     change(&mut new);
-    write(manager, LATER).update(Some(live), &mut new);
+    write(manager, LATER).updated(Some(live), &mut new);
     new
 }
 
@@ -107,7 +133,7 @@ fn a_creator_owns_what_it_said_and_not_the_structs_around_it() {
         "metadata": {"labels": {"a": "b"}},
         "spec": {"containers": [{"name": "c", "image": "i", "resources": {}, "ports": [{"containerPort": 80}]}]}}}));
     new["status"] = json!({"replicas": 3});
-    write("kubectl-create", NOW).update(None, &mut new);
+    write("kubectl-create", NOW).updated(None, &mut new);
     assert_eq!(
         new["metadata"]["managedFields"],
         json!([{"manager": "kubectl-create", "operation": "Update", "apiVersion": "apps/v1", "time": NOW,
@@ -136,9 +162,9 @@ fn an_applier_owns_what_it_applies() {
 fn apply_is_idempotent_and_keeps_its_time() {
     let config = containers(json!([{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]));
     let once = apply("me", None, &config);
-    let twice = write("me", LATER).apply(Some(&once), &config, false).unwrap();
-    assert_eq!(twice.object, once);
-    assert!(!twice.changed);
+    let twice = write("me", LATER).applied(Some(&once), &config, false).unwrap();
+    assert_eq!(twice.0, once);
+    assert!(!twice.1);
 }
 
 #[test]
@@ -196,15 +222,14 @@ fn conflicts_in_upstreams_words() {
         "Apply failed with 2 conflicts: conflicts with \"hpa\" using apps/v1:\n- .spec.replicas\nconflicts with \"me\":\n- .spec.replicas"
     );
     let ApplyError::Conflicts(conflicts) =
-        write("third", NOW).apply(Some(&agreed), &config(json!({"replicas": 7})), false).unwrap_err()
+        write("third", NOW).applied(Some(&agreed), &config(json!({"replicas": 7})), false).unwrap_err()
     else {
         panic!("no conflicts");
     };
     assert_eq!(conflicts.0[0].message(), "conflict with \"hpa\" using apps/v1");
     assert_eq!(conflicts.0[0].path.to_string(), ".spec.replicas");
 
-    let forced =
-        write("third", NOW).apply(Some(&agreed), &config(json!({"replicas": 7})), true).unwrap().object;
+    let forced = write("third", NOW).applied(Some(&agreed), &config(json!({"replicas": 7})), true).unwrap().0;
     assert_eq!(forced["spec"]["replicas"], 7);
     assert_eq!((fields(&forced, "hpa"), fields(&forced, "me")), (Value::Null, Value::Null));
 }
@@ -227,7 +252,7 @@ fn atomic_values_are_owned_as_one() {
     assert!(
         refused("b", &object, &selector(json!({"y": "1"}))).ends_with("conflict with \"a\": .spec.selector")
     );
-    let forced = write("b", NOW).apply(Some(&object), &selector(json!({"y": "1"})), true).unwrap().object;
+    let forced = write("b", NOW).applied(Some(&object), &selector(json!({"y": "1"})), true).unwrap().0;
     assert_eq!(forced["spec"]["selector"], json!({"matchLabels": {"y": "1"}}));
 }
 
@@ -285,7 +310,7 @@ fn kubectl_takes_over_from_client_side_apply() {
     let said = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"annotations": {}, "name": "web"}, "spec": {"replicas": 1}});
     live["metadata"]["annotations"] =
         json!({"kubectl.kubernetes.io/last-applied-configuration": said.to_string()});
-    write("kubectl-client-side-apply", NOW).update(None, &mut live);
+    write("kubectl-client-side-apply", NOW).updated(None, &mut live);
     live["metadata"]["uid"] = "u".into();
 
     assert!(
@@ -346,7 +371,7 @@ fn the_status_is_owned_through_its_subresource_only() {
     let mut new = live.clone();
     both(&mut new);
     Write { subresource: "status", ignored: &ignored, ..write("controller", LATER) }
-        .update(Some(&live), &mut new);
+        .updated(Some(&live), &mut new);
     assert_eq!(
         fields(&new, "controller"),
         json!({"f:status": {".": {}, "f:replicas": {}, "f:conditions": {".": {},
@@ -375,7 +400,7 @@ fn ten_updaters_are_kept_and_older_ones_put_together() {
         let mut new = object.clone();
         new["metadata"]["labels"][format!("l{index}")] = "x".into();
         let now = format!("2026-01-01T00:00:{index:02}Z");
-        write(&format!("m{index:02}"), &now).update(Some(&object), &mut new);
+        write(&format!("m{index:02}"), &now).updated(Some(&object), &mut new);
         object = new;
     }
     let entries = object["metadata"]["managedFields"].as_array().unwrap();
@@ -413,7 +438,7 @@ fn wrong_configurations_are_refused() {
             "metadata.managedFields must be nil",
         ),
     ] {
-        assert_eq!(write("me", NOW).apply(None, &config, false).unwrap_err().to_string(), message);
+        assert_eq!(write("me", NOW).applied(None, &config, false).unwrap_err().to_string(), message);
     }
 }
 
@@ -432,22 +457,22 @@ fn custom_resources_without_a_schema() {
     };
     let config = |spec: Value| json!({"apiVersion": "x.io/v1", "kind": "Foo", "metadata": {"name": "f"}, "spec": spec});
     let object = custom("a")
-        .apply(None, &config(json!({"m": {"x": 1, "y": 2}, "l": [1, {"a": 1}]})), false)
+        .applied(None, &config(json!({"m": {"x": 1, "y": 2}, "l": [1, {"a": 1}]})), false)
         .unwrap()
-        .object;
+        .0;
     assert_eq!(
         fields(&object, "a"),
         json!({"f:spec": {".": {}, "f:l": {}, "f:m": {".": {}, "f:x": {}, "f:y": {}}}})
     );
-    let less = custom("a").apply(Some(&object), &config(json!({"m": {"x": 1}})), false).unwrap().object;
+    let less = custom("a").applied(Some(&object), &config(json!({"m": {"x": 1}})), false).unwrap().0;
     assert_eq!(less["spec"], json!({"m": {"x": 1}}));
     let mut created = config(json!({"m": {"x": 1}}));
-    custom("c").update(None, &mut created);
+    custom("c").updated(None, &mut created);
     assert_eq!(fields(&created, "c"), json!({"f:spec": {".": {}, "f:m": {".": {}, "f:x": {}}}}));
     // A scalar that becomes a map.
     let mut changed = created.clone();
     changed["spec"]["m"] = json!("x");
-    custom("d").update(Some(&created), &mut changed);
+    custom("d").updated(Some(&created), &mut changed);
     assert_eq!(fields(&changed, "d"), json!({"f:spec": {"f:m": {}}}));
 }
 
@@ -465,15 +490,15 @@ impl Versions for Renamed {
         })
     }
 
-    fn convert(&self, object: &Value, api_version: &str) -> Option<Value> {
+    fn convert(&self, object: &Map<String, Value>, api_version: &str) -> Option<Map<String, Value>> {
         let (from, to) = match api_version {
             "apps/v2" => ("replicas", "count"),
             "apps/v1" => ("count", "replicas"),
             _ => return None,
         };
         let mut object = object.clone();
-        object["apiVersion"] = api_version.into();
-        if let Some(spec) = object["spec"].as_object_mut()
+        object.insert("apiVersion".to_owned(), api_version.into());
+        if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
             && let Some(value) = spec.remove(from)
         {
             spec.insert(to.to_owned(), value);
@@ -491,12 +516,12 @@ fn managers_of_other_versions_are_told_in_their_own_fields() {
         "fieldsV1": {"f:spec": {"f:x": {}}}}]);
     let mut live = config(json!({"replicas": 1, "paused": true}));
     live["metadata"]["managedFields"] = in_v2;
-    let error = v1("one").apply(Some(&live), &config(json!({"replicas": 2})), false).unwrap_err();
+    let error = v1("one").applied(Some(&live), &config(json!({"replicas": 2})), false).unwrap_err();
     assert_eq!(
         error.to_string(),
         "Apply failed with 1 conflict: conflict with \"two\" using apps/v2: .spec.count"
     );
-    let object = v1("one").apply(Some(&live), &config(json!({"replicas": 2})), true).unwrap().object;
+    let object = v1("one").applied(Some(&live), &config(json!({"replicas": 2})), true).unwrap().0;
     assert_eq!(fields(&object, "two"), json!({"f:spec": {"f:paused": {}}}));
     assert_eq!(fields(&object, "gone"), Value::Null);
 
@@ -504,7 +529,7 @@ fn managers_of_other_versions_are_told_in_their_own_fields() {
     let mut live = config(json!({"replicas": 1, "paused": true}));
     live["metadata"]["managedFields"] = json!([{"manager": "one", "operation": "Apply", "apiVersion": "apps/v2",
         "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:count": {}, "f:paused": {}}}}]);
-    let object = v1("one").apply(Some(&live), &config(json!({"paused": true})), false).unwrap().object;
+    let object = v1("one").applied(Some(&live), &config(json!({"paused": true})), false).unwrap().0;
     assert_eq!(object["spec"], json!({"paused": true}));
 }
 
@@ -521,13 +546,13 @@ fn granular_sets_of_what_is_atomic_now_become_one() {
 fn items_that_are_there_twice_are_owned_as_one() {
     let mut live =
         containers(json!([{"name": "c", "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}]));
-    write("x", NOW).update(None, &mut live);
+    write("x", NOW).updated(None, &mut live);
     assert_eq!(
         fields(&live, "x")["f:spec"]["f:template"]["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"]["f:env"],
         json!({".": {}, "k:{\"name\":\"A\"}": {}})
     );
     let env = |value: &str| containers(json!([{"name": "c", "env": [{"name": "A", "value": value}]}]));
-    let applied = write("me", NOW).apply(Some(&live), &env("3"), true).unwrap().object;
+    let applied = write("me", NOW).applied(Some(&live), &env("3"), true).unwrap().0;
     assert_eq!(
         applied["spec"]["template"]["spec"]["containers"][0]["env"],
         json!([{"name": "A", "value": "3"}])
@@ -542,8 +567,9 @@ fn times_alone_are_no_change() {
     let mut other = new.clone();
     other["spec"]["replicas"] = json!(2);
     let changed = other.clone();
-    keep_times(&old, &mut new);
-    keep_times(&old, &mut other);
+    for new in [&mut new, &mut other] {
+        keep_times(old.as_object().unwrap(), new.as_object_mut().unwrap());
+    }
     assert_eq!((new, other), (old, changed));
 }
 
@@ -568,7 +594,7 @@ fn replicas_are_managed_through_a_scale_too() {
         ignored: &Ignored::Nothing,
         ..write("hpa", LATER)
     }
-    .update(Some(&scale), &mut new);
+    .updated(Some(&scale), &mut new);
     let back =
         replicas_from_scale(parent, new["metadata"].get("managedFields"), "apps/v1", replicas).unwrap();
     let object = json!({"metadata": {"managedFields": back}});
@@ -597,10 +623,10 @@ fn hostile_documents_are_errors_and_no_panics() {
             {
                 for new in [config(b.clone()), containers(b.clone()), json!({"metadata": b}), b.clone()] {
                     let mut updated = new.clone();
-                    write("x", NOW).update(Some(&live), &mut updated);
+                    write("x", NOW).updated(Some(&live), &mut updated);
                     let mut updated = new.clone();
-                    write("x", NOW).update(None, &mut updated);
-                    let _ = write("kubectl", NOW).apply(Some(&live), &new, true);
+                    write("x", NOW).updated(None, &mut updated);
+                    let _ = write("kubectl", NOW).applied(Some(&live), &new, true);
                     let _ = crate::strategic(deployment(), live.clone(), new.clone());
                     let _ = crate::merge_patch(live.clone(), new.clone());
                 }

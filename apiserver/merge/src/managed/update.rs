@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::entries::{self, Entries, Entry, Id, Operation};
 use super::{Conflict, Conflicts, EntriesError, Write, ancient, never_owned};
@@ -23,12 +23,16 @@ impl Write<'_> {
     /// the server adds and before admission, as upstream does.
     ///
     /// What cannot be made sense of is dropped: a write never fails for its managedFields.
-    pub fn update(&self, live: Option<&Value>, new: &mut Value) {
+    pub fn update(&self, live: Option<&Map<String, Value>>, new: &mut Map<String, Value>) {
         let managed = self.updated(live, new).unwrap_or_default();
         entries::put(new, managed);
     }
 
-    fn updated(&self, live: Option<&Value>, new: &mut Value) -> Result<Option<Value>, UpdateError> {
+    fn updated(
+        &self,
+        live: Option<&Map<String, Value>>,
+        new: &mut Map<String, Value>,
+    ) -> Result<Option<Value>, UpdateError> {
         let sent = entries::take(new);
         let stored = live.and_then(entries::of);
         let old = live.map_or_else(|| Cow::Owned(self.nothing()), Cow::Borrowed);
@@ -36,9 +40,9 @@ impl Write<'_> {
         let comparison = self.comparison(old, new)?;
         let sent = if self.subresource.is_empty() { sent } else { None };
         if comparison.is_empty() && sent.as_ref().is_none_or(|sent| Some(sent) == stored) {
-            return Ok(stored.cloned());
+            return Ok(sent.or_else(|| stored.cloned()));
         }
-        let mut managers = managers(sent.as_ref(), stored);
+        let mut managers = managers(sent, stored);
         // Who never was tracked is not tracked from some time on: only from its creation, or its first apply.
         if managers.is_empty() && live.is_some() {
             return Ok(None);
@@ -52,8 +56,8 @@ impl Write<'_> {
     pub(super) fn record(
         &self,
         managers: &mut Entries,
-        old: &Value,
-        new: &Value,
+        old: &Map<String, Value>,
+        new: &Map<String, Value>,
         comparison: Comparison,
         manager: &str,
     ) -> Result<(), UpdateError> {
@@ -65,18 +69,20 @@ impl Write<'_> {
             return Ok(());
         }
         let time = Some(self.now.to_owned());
-        let entry = managers.entry(self.id(manager, Operation::Update)).or_insert_with(|| Entry {
-            api_version: self.api_version.to_owned(),
-            set: Set::default(),
-            time: None,
-        });
-        entry.set = std::mem::take(&mut entry.set).union(own);
+        let entry = managers
+            .entry(self.id(manager, Operation::Update))
+            .or_insert_with(|| Entry::new(self.api_version, Set::default(), None));
+        entry.add(own);
         entry.time = time;
         Ok(())
     }
 
     /// How the object differs, but for what this write cannot change.
-    pub(super) fn comparison(&self, old: &Value, new: &Value) -> Result<Comparison, ItemError> {
+    pub(super) fn comparison(
+        &self,
+        old: &Map<String, Value>,
+        new: &Map<String, Value>,
+    ) -> Result<Comparison, ItemError> {
         let mut comparison = compare(self.schema(), old, new)?;
         let mut managed = Set::default();
         managed.insert(&[Element::field("metadata"), Element::field("managedFields")]);
@@ -91,7 +97,9 @@ impl Write<'_> {
         managers.retain(|_, entry| match self.schema_in(&entry.api_version) {
             None => false,
             Some(schema) => {
-                reconcile(&mut entry.set, schema);
+                if reconcile(&mut entry.set, schema) {
+                    entry.written = None;
+                }
                 true
             }
         });
@@ -102,8 +110,8 @@ impl Write<'_> {
         &self,
         managers: &Entries,
         own: Option<&Id>,
-        old: &Value,
-        new: &Value,
+        old: &Map<String, Value>,
+        new: &Map<String, Value>,
         comparison: Comparison,
     ) -> Result<Losses, UpdateError> {
         let mut comparisons = BTreeMap::from([(self.api_version.to_owned(), comparison)]);
@@ -156,7 +164,7 @@ impl Losses {
     pub fn take_from(self, managers: &mut Entries) {
         for (id, set) in self.conflicts.into_iter().chain(self.removed) {
             if let Some(entry) = managers.get_mut(&id) {
-                entry.set.subtract(&set);
+                entry.subtract(&set);
             }
         }
         managers.retain(|id, entry| !entry.set.is_empty() && !self.unserved.contains(id));
@@ -164,12 +172,12 @@ impl Losses {
 }
 
 /// Those that the request sent, where it makes sense; else those that are stored.
-fn managers(sent: Option<&Value>, stored: Option<&Value>) -> Entries {
-    if sent.is_some_and(entries::is_reset) {
+fn managers(sent: Option<Value>, stored: Option<&Value>) -> Entries {
+    if sent.as_ref().is_some_and(entries::is_reset) {
         return Entries::new();
     }
     match entries::decode(sent) {
         Ok(managers) if !managers.is_empty() => managers,
-        _ => entries::decode(stored).unwrap_or_default(),
+        _ => entries::decode(stored.cloned()).unwrap_or_default(),
     }
 }

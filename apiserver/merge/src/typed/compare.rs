@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::item::{ItemError, element};
-use super::shape::{Items, Schema, Shape};
+use super::shape::{Fields, Items, Schema, Shape};
 use crate::fields::{Element, Node, Set, equal_values};
 use crate::managed::Ignored;
 
@@ -38,9 +38,19 @@ struct Level {
     added: Vec<Node>,
 }
 
-pub(crate) fn compare(schema: Schema<'_>, old: &Value, new: &Value) -> Result<Comparison, ItemError> {
-    Ok(walk(schema, Some(old), Some(new))?.below.close())
+/// Two objects.
+pub(crate) fn compare(
+    schema: Schema<'_>,
+    old: &Map<String, Value>,
+    new: &Map<String, Value>,
+) -> Result<Comparison, ItemError> {
+    let Shape::Map(fields) = schema.shape(None) else { return Ok(Comparison::default()) };
+    Ok(fields_of(fields, old, new, SHORT_CUTS)?.close())
 }
+
+/// Most of what an update sends is as it was; whether it is is told much faster without types. So many levels only:
+/// what differs deep below would else be looked at on each level above it.
+const SHORT_CUTS: u8 = 3;
 
 impl Comparison {
     pub fn is_empty(&self) -> bool {
@@ -86,7 +96,34 @@ impl Level {
     }
 }
 
-fn walk(schema: Schema<'_>, old: Option<&Value>, new: Option<&Value>) -> Result<Outcome, ItemError> {
+fn fields_of(
+    fields: Fields<'_>,
+    old: &Map<String, Value>,
+    new: &Map<String, Value>,
+    short_cuts: u8,
+) -> Result<Level, ItemError> {
+    let mut below = Level::default();
+    for (name, old) in old {
+        let new = new.get(name);
+        if short_cuts > 0 && new == Some(old) {
+            continue;
+        }
+        let outcome = walk(fields.get_or_deduced(name).0, Some(old), new, short_cuts.saturating_sub(1))?;
+        below.push(|| Element::field(name), outcome);
+    }
+    for (name, new) in new.iter().filter(|(name, _)| !old.contains_key(*name)) {
+        let outcome = walk(fields.get_or_deduced(name).0, None, Some(new), 0)?;
+        below.push(|| Element::field(name), outcome);
+    }
+    Ok(below)
+}
+
+fn walk(
+    schema: Schema<'_>,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    short_cuts: u8,
+) -> Result<Outcome, ItemError> {
     if schema.is_any()
         && let (Some(a), Some(b)) = (old, new)
         && std::mem::discriminant(&schema.shape(old)) != std::mem::discriminant(&schema.shape(new))
@@ -104,22 +141,12 @@ fn walk(schema: Schema<'_>, old: Option<&Value>, new: Option<&Value>) -> Result<
         }
         Shape::Map(fields) => {
             let (a, b) = (map(old), map(new));
-            let is_empty = a.is_none_or(serde_json::Map::is_empty) && b.is_none_or(serde_json::Map::is_empty);
+            let is_empty = a.is_none_or(Map::is_empty) && b.is_none_or(Map::is_empty);
             if fields.is_atomic() || is_empty {
                 return Ok(leaf(old, new));
             }
-            let mut below = Level::default();
-            for (name, old) in a.into_iter().flatten() {
-                let new = b.and_then(|b| b.get(name));
-                let outcome = walk(fields.get_or_deduced(name).0, Some(old), new)?;
-                below.push(|| Element::field(name), outcome);
-            }
-            for (name, new) in b.into_iter().flatten() {
-                if a.is_none_or(|a| !a.contains_key(name)) {
-                    let outcome = walk(fields.get_or_deduced(name).0, None, Some(new))?;
-                    below.push(|| Element::field(name), outcome);
-                }
-            }
+            let empty = Map::new();
+            let below = fields_of(fields, a.unwrap_or(&empty), b.unwrap_or(&empty), short_cuts)?;
             Ok(Outcome { here: presence(old, new), below })
         }
     }
@@ -130,13 +157,13 @@ fn change_of_shape(schema: Schema<'_>, old: &Value, new: &Value) -> Result<Outco
     let mut below = Level::default();
     if let Some(map) = old.as_object() {
         for (name, value) in map {
-            let outcome = walk(Schema::Deduced, Some(value), None)?;
+            let outcome = walk(Schema::Deduced, Some(value), None, 0)?;
             below.push(|| Element::field(name), outcome);
         }
     }
     if let Some(map) = new.as_object() {
         for (name, value) in map {
-            let outcome = walk(Schema::Deduced, None, Some(value))?;
+            let outcome = walk(Schema::Deduced, None, Some(value), 0)?;
             below.push(|| Element::field(name), outcome);
         }
     }
@@ -180,21 +207,21 @@ fn items_of(items: Items<'_>, old: &[Value], new: &[Value]) -> Result<Level, Ite
     }
     for (element, (old, new)) in by_element {
         let outcome = match (old.as_slice(), new.as_slice()) {
-            ([] | [_], [] | [_]) => walk(items.item(), old.first().copied(), new.first().copied())?,
+            ([] | [_], [] | [_]) => walk(items.item(), old.first().copied(), new.first().copied(), 0)?,
             // An item that is there twice is one value.
             ([_, _, ..], [_, _, ..]) => {
                 Outcome { here: (old != new).then_some(Change::Modified), below: Level::default() }
             }
             (_, new) if new.len() < 2 => {
                 let below = match new.first() {
-                    Some(new) => walk(items.item(), None, Some(new))?.below,
+                    Some(new) => walk(items.item(), None, Some(new), 0)?.below,
                     None => Level::default(),
                 };
                 Outcome { here: Some(Change::Removed), below }
             }
             (old, _) => {
                 let below = match old.first() {
-                    Some(old) => walk(items.item(), Some(old), None)?.below,
+                    Some(old) => walk(items.item(), Some(old), None, 0)?.below,
                     None => Level::default(),
                 };
                 Outcome { here: Some(Change::Added), below }
@@ -209,6 +236,6 @@ fn list(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn map(value: Option<&Value>) -> Option<&serde_json::Map<String, Value>> {
+fn map(value: Option<&Value>) -> Option<&Map<String, Value>> {
     value.and_then(Value::as_object)
 }

@@ -5,19 +5,38 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::item::{ItemError, element};
-use super::shape::{Items, Schema, Shape};
+use super::shape::{Fields, Items, Schema, Shape};
 use crate::fields::Element;
 
-pub(crate) fn merge(schema: Schema<'_>, into: &mut Value, over: &Value) -> Result<(), ItemError> {
+pub(crate) fn merge(
+    schema: Schema<'_>,
+    into: &mut Map<String, Value>,
+    over: &Map<String, Value>,
+) -> Result<(), ItemError> {
+    match schema.shape(None) {
+        Shape::Map(fields) => merge_fields(fields, into, over),
+        Shape::List(_) | Shape::Scalar(_) => Ok(()),
+    }
+}
+
+fn merge_fields(
+    fields: Fields<'_>,
+    into: &mut Map<String, Value>,
+    over: &Map<String, Value>,
+) -> Result<(), ItemError> {
+    for (name, value) in over {
+        match into.get_mut(name) {
+            Some(into) => merge_value(fields.get_or_deduced(name).0, into, value)?,
+            None => drop(into.insert(name.clone(), value.clone())),
+        }
+    }
+    Ok(())
+}
+
+fn merge_value(schema: Schema<'_>, into: &mut Value, over: &Value) -> Result<(), ItemError> {
     match (schema.shape(Some(over)), &mut *into, over) {
         (Shape::Map(fields), Value::Object(into), Value::Object(over)) if !fields.is_atomic() => {
-            for (name, value) in over {
-                match into.get_mut(name) {
-                    Some(into) => merge(fields.get_or_deduced(name).0, into, value)?,
-                    None => drop(into.insert(name.clone(), value.clone())),
-                }
-            }
-            Ok(())
+            merge_fields(fields, into, over)
         }
         (Shape::List(items), Value::Array(into), Value::Array(over)) if !items.is_atomic() => {
             // An empty list over one that is not says nothing of its items.
@@ -112,7 +131,7 @@ impl Side {
     fn merged(&mut self, items: Items<'_>, element: &Element, over: &Value) -> Result<Value, ItemError> {
         let ours = self.places.get(element).copied().flatten().and_then(|place| self.items[place].take());
         let mut ours = ours.unwrap_or_else(|| Value::Object(Map::new()));
-        merge(items.item(), &mut ours, over)?;
+        merge_value(items.item(), &mut ours, over)?;
         Ok(ours)
     }
 }

@@ -2,15 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::item::element;
-use super::shape::{Schema, Shape};
+use super::shape::{Fields, Schema, Shape};
 use crate::fields::{Element, Node, Set};
 
-/// The leaves of a value, the items of its lists and the keys of its maps.
-pub(crate) fn paths(schema: Schema<'_>, value: &Value) -> Set {
-    walk(schema, value).1
+/// The leaves of an object, the items of its lists and the keys of its maps.
+pub(crate) fn paths(schema: Schema<'_>, object: &Map<String, Value>) -> Set {
+    match schema.shape(None) {
+        Shape::Map(fields) => fields_of(fields, object),
+        Shape::List(_) | Shape::Scalar(_) => Set::default(),
+    }
+}
+
+fn fields_of(fields: Fields<'_>, map: &Map<String, Value>) -> Set {
+    let nodes = map.iter().map(|(name, value)| {
+        let (schema, is_declared) = fields.get_or_deduced(name);
+        let (is_leaf, below) = walk(schema, value);
+        let is_empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+        Node { element: Element::field(name), member: is_leaf || is_empty || !is_declared, below }
+    });
+    Set::of(nodes.collect())
 }
 
 /// Whether the value itself is a leaf, and what is below it.
@@ -19,15 +32,7 @@ fn walk(schema: Schema<'_>, value: &Value) -> (bool, Set) {
         (Shape::Scalar(_), _) => (true, Set::default()),
         (Shape::List(items), _) if items.is_atomic() => (true, Set::default()),
         (Shape::Map(fields), _) if fields.is_atomic() => (true, Set::default()),
-        (Shape::Map(fields), Value::Object(map)) => {
-            let nodes = map.iter().map(|(name, value)| {
-                let (schema, is_declared) = fields.get_or_deduced(name);
-                let (is_leaf, below) = walk(schema, value);
-                let is_empty = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
-                Node { element: Element::field(name), member: is_leaf || is_empty || !is_declared, below }
-            });
-            (false, Set::of(nodes.collect()))
-        }
+        (Shape::Map(fields), Value::Object(map)) => (false, fields_of(fields, map)),
         (Shape::List(items), Value::Array(list)) => {
             let mut below: BTreeMap<Element, Set> = BTreeMap::new();
             for item in list {

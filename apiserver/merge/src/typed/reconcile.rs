@@ -3,12 +3,13 @@
 use super::shape::{Fields, Schema, Shape};
 use crate::fields::{Element, Set};
 
-/// Who owned parts of what is one value now owns it.
-pub(crate) fn reconcile(set: &mut Set, schema: Schema<'_>) {
-    below(set, schema.shape(None));
+/// Who owned parts of what is one value now owns it. Whether there was such.
+pub(crate) fn reconcile(set: &mut Set, schema: Schema<'_>) -> bool {
+    below(set, schema.shape(None))
 }
 
-fn below(set: &mut Set, shape: Shape<'_>) {
+fn below(set: &mut Set, shape: Shape<'_>) -> bool {
+    let mut changed = false;
     for node in set.nodes_mut() {
         let schema = match (&node.element, shape) {
             (Element::Field(name), Shape::Map(fields)) => fields.get(name).map(|(schema, _)| schema),
@@ -30,10 +31,12 @@ fn below(set: &mut Set, shape: Shape<'_>) {
                 if is_atomic {
                     node.member = true;
                     node.below = Set::default();
+                    changed = true;
                 } else {
-                    below(&mut node.below, shape);
+                    changed |= below(&mut node.below, shape);
                 }
             }
         }
     }
+    changed
 }

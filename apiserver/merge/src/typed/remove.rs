@@ -1,28 +1,32 @@
 //! A value without some of its fields.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::item::element;
-use super::shape::{Schema, Shape};
+use super::shape::{Fields, Schema, Shape};
 use crate::fields::Set;
+
+/// Takes the members of `gone` out of an object.
+pub(crate) fn remove_fields(fields: Fields<'_>, map: &mut Map<String, Value>, gone: &Set) {
+    map.retain(|name, value| {
+        let Some(node) = gone.field(name) else { return true };
+        if !node.member {
+            remove(fields.get_or_deduced(name).0, value, &node.below);
+        }
+        !node.member
+    });
+}
 
 /// Takes the members of `gone` out of `value`. Maps and lists that lose all they have become null: they are not gone, who
 /// owns them does so still.
-pub(crate) fn remove(schema: Schema<'_>, value: &mut Value, gone: &Set) {
+fn remove(schema: Schema<'_>, value: &mut Value, gone: &Set) {
     match (schema.shape(Some(value)), &mut *value) {
         (Shape::Map(fields), Value::Object(map)) => {
             if fields.is_atomic() || map.is_empty() {
                 *value = Value::Null;
                 return;
             }
-            map.retain(|name, value| {
-                let Some(node) = gone.field(name) else { return true };
-                if !node.member && !node.below.is_empty() {
-                    remove(fields.get_or_deduced(name).0, value, &node.below);
-                    return true;
-                }
-                !node.member
-            });
+            remove_fields(fields, map, gone);
             if map.is_empty() {
                 *value = Value::Null;
             }

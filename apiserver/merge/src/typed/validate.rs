@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt::{Display, Formatter};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::item::element;
-use super::shape::{Scalar, Schema, Shape};
+use super::shape::{Fields, Scalar, Schema, Shape};
 use crate::fields::Element;
 use crate::go_format::{Go, go_type};
 
@@ -44,9 +44,11 @@ impl Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-pub(crate) fn validate(schema: Schema<'_>, value: &Value) -> Result<(), Invalid> {
+pub(crate) fn validate(schema: Schema<'_>, object: &Map<String, Value>) -> Result<(), Invalid> {
     let mut walk = Walk { errors: Vec::new() };
-    walk.value(schema, value);
+    if let Shape::Map(fields) = schema.shape(None) {
+        walk.fields(fields, object);
+    }
     if walk.errors.is_empty() { Ok(()) } else { Err(Invalid(walk.errors)) }
 }
 
@@ -71,20 +73,22 @@ impl Walk {
         }
     }
 
+    fn fields(&mut self, fields: Fields<'_>, map: &Map<String, Value>) {
+        for (name, value) in map {
+            self.below(
+                || Element::field(name).to_string(),
+                |walk| match fields.get(name) {
+                    Some((schema, _)) => walk.value(schema, value),
+                    None => walk.error("field not declared in schema".to_owned()),
+                },
+            );
+        }
+    }
+
     fn value(&mut self, schema: Schema<'_>, value: &Value) {
         match (schema.shape(Some(value)), value) {
             (_, Value::Null) => {}
-            (Shape::Map(fields), Value::Object(map)) => {
-                for (name, value) in map {
-                    self.below(
-                        || Element::field(name).to_string(),
-                        |walk| match fields.get(name) {
-                            Some((schema, _)) => walk.value(schema, value),
-                            None => walk.error("field not declared in schema".to_owned()),
-                        },
-                    );
-                }
-            }
+            (Shape::Map(fields), Value::Object(map)) => self.fields(fields, map),
             (Shape::Map(_), other) => self.error(format!("expected map, got &{{{}}}", Go(other))),
             (Shape::List(items), Value::Array(list)) => {
                 let mut seen = BTreeSet::new();
