@@ -340,29 +340,6 @@ fn is_print(letter: char) -> bool {
     letter == ' ' || !(letter.is_control() || letter.is_whitespace())
 }
 
-/// Do two objects differ in something else than the times of their managers?
-pub fn same_but_times(one: &Object, other: &Object) -> bool {
-    let entries = |object: &Object| -> Vec<Value> {
-        let list = object.get(&["metadata", "managedFields"]).and_then(Value::as_array);
-        let mut list = list.cloned().unwrap_or_default();
-        for entry in &mut list {
-            if let Some(entry) = entry.as_object_mut() {
-                entry.remove("time");
-            }
-        }
-        list
-    };
-    let rest = |object: &Object| -> Map<String, Value> {
-        let mut map = object.0.clone();
-        if let Some(meta) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-            meta.remove("managedFields");
-            meta.remove("resourceVersion");
-        }
-        map
-    };
-    entries(one) == entries(other) && rest(one) == rest(other)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use corten_merge::managed::keep_times;
 use corten_store::{KeyValue, LeaseId, Put, Revision, StoreError, Swap};
 use http::StatusCode;
 use serde_json::Value;
@@ -117,7 +118,14 @@ impl Writing<'_> {
         let mut object = object;
         self.dedup_owners(&mut object, false);
         let manager = self.manager();
-        object = crate::managed::updated(self.served, self.subresource, None, object, &manager);
+        object = crate::managed::updated(
+            &self.api.registry,
+            self.served,
+            self.subresource,
+            None,
+            object,
+            &manager,
+        );
         object = self.admit(Operation::Create, object, None).await?;
         self.dedup_owners(&mut object, true);
         let generated = object.name().is_empty() && !object.generate_name().is_empty();
@@ -220,7 +228,14 @@ impl Writing<'_> {
             let mut new = change(Some(&old))?;
             if asked.track {
                 let manager = self.manager();
-                new = crate::managed::updated(self.served, self.subresource, Some(&old), new, &manager);
+                new = crate::managed::updated(
+                    &self.api.registry,
+                    self.served,
+                    self.subresource,
+                    Some(&old),
+                    new,
+                    &manager,
+                );
             }
             if asked.admit {
                 new = self.admit(Operation::Update, new, Some(&old)).await?;
@@ -257,7 +272,14 @@ impl Writing<'_> {
         object.meta_mut().remove("resourceVersion");
         if asked.track {
             let manager = self.manager();
-            object = crate::managed::updated(self.served, self.subresource, None, object, &manager);
+            object = crate::managed::updated(
+                &self.api.registry,
+                self.served,
+                self.subresource,
+                None,
+                object,
+                &manager,
+            );
         }
         object = self.admit(Operation::Create, object, None).await?;
         self.dedup_owners(&mut object, true);
@@ -371,13 +393,8 @@ impl Writing<'_> {
         if part.is_empty() {
             (kind.warn)(new).into_iter().for_each(|warning| self.call.warn(warning));
         }
-        if meta::same_but_times(new, old) {
-            // Times alone are no change.
-            match old.get(&["metadata", "managedFields"]) {
-                Some(managers) => new.set_meta("managedFields", managers.clone()),
-                None => drop(new.meta_mut().remove("managedFields")),
-            }
-        }
+        // Times alone are no change.
+        keep_times(&old.0, &mut new.0);
         Ok(())
     }
 
@@ -552,17 +569,11 @@ fn keep_metadata(new: &mut Object, old: &Object) {
 
 /// Is everything that generations count as it was?
 fn same_spec(new: &Object, old: &Object, status_apart: bool) -> bool {
-    let counted = |object: &Object| {
-        let mut fields = object.0.clone();
-        for key in ["metadata", "kind", "apiVersion"] {
-            fields.remove(key);
-        }
-        if status_apart {
-            fields.remove("status");
-        }
-        fields
-    };
+    let counts =
+        |key: &str| !matches!(key, "metadata" | "kind" | "apiVersion") && !(status_apart && key == "status");
+    let counted = |object: &'_ Object| object.0.keys().filter(|key| counts(key)).count();
     counted(new) == counted(old)
+        && new.0.iter().filter(|(key, _)| counts(key)).all(|(key, value)| old.0.get(key) == Some(value))
 }
 
 /// Nodes come with the status that their kubelet found.

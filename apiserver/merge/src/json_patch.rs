@@ -358,7 +358,7 @@ fn text(value: Value, into: &'static str) -> Result<Option<String>, ParseError> 
 }
 
 /// As Go's decoder names it.
-pub(crate) fn json_kind(value: &Value) -> &'static str {
+pub fn json_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

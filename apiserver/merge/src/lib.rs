@@ -14,7 +14,7 @@ pub mod strategic;
 mod testing;
 mod typed;
 
-pub use json_patch::JsonPatch;
+pub use json_patch::{JsonPatch, json_kind};
 pub use merge_patch::merge_patch;
 pub use strategic::strategic;
 pub use typed::{Invalid, InvalidField};

@@ -173,9 +173,7 @@ where
             let old = of(object, served, at)?;
             let (mut new, track) = sent(&old)?;
             if track {
-                let mut value = Value::Object(std::mem::take(&mut new.0));
-                with(node, &manager, |write| write.update(Some(&Value::Object(old.0.clone())), &mut value));
-                new = Object::of(value).unwrap_or_default();
+                with(node, &manager, |write| write.update(Some(&old.0), &mut new.0));
             }
             let replicas = new.get(&["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
             refuse(writing.name, replicas)?;
@@ -198,10 +196,14 @@ where
     Ok(written.object)
 }
 
-fn applied(node: Node<'_>, old: &Object, config: &Value, options: &WriteOptions) -> Result<Object> {
-    let old = Value::Object(old.0.clone());
-    let applied = with(node, &options.manager, |write| write.apply(Some(&old), config, options.force));
-    Ok(Object::of(applied.map_err(|error| managed::refused(&error))?.object).unwrap_or_default())
+fn applied(
+    node: Node<'_>,
+    old: &Object,
+    config: &Map<String, Value>,
+    options: &WriteOptions,
+) -> Result<Object> {
+    let applied = with(node, &options.manager, |write| write.apply(Some(&old.0), config, options.force));
+    applied.map(|applied| Object(applied.object)).map_err(|error| managed::refused(&error))
 }
 
 fn with<T>(node: Node<'_>, manager: &str, write: impl FnOnce(Write<'_>) -> T) -> T {

@@ -6,7 +6,7 @@ use corten_merge::strategic::StrategicError;
 use corten_merge::{Class, JsonPatch};
 use corten_schema::{Node, json as schema_json};
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::api::Api;
 use crate::crd::Custom;
@@ -36,7 +36,7 @@ enum Form {
     Json(JsonPatch),
     Merge(Value),
     Strategic(Value),
-    Apply(Value),
+    Apply(Map<String, Value>),
 }
 
 /// # Errors
@@ -64,9 +64,15 @@ pub async fn patch(api: &Arc<Api>, call: &Call, served: &Arc<Served>, content: &
     let written = writing
         .update(&change, |old| {
             let patched = match (&patch.form, old) {
-                (Form::Apply(patch), old) => {
-                    managed::applied(served, &info.subresource, old, patch, &options.manager, options.force)?
-                }
+                (Form::Apply(patch), old) => managed::applied(
+                    &api.registry,
+                    served,
+                    &info.subresource,
+                    old,
+                    patch,
+                    &options.manager,
+                    options.force,
+                )?,
                 (_, None) => return Err(Status::not_found(&served.resource, &info.name)),
                 (_, Some(old)) => Object::of(patch.apply(call, served.node(), old)?).unwrap_or_default(),
             };
@@ -111,7 +117,17 @@ impl Patch {
                 }
                 _ => Vec::new(),
             };
-            return Ok(Self { form: Form::Apply(value), strict, validation });
+            let config = match value {
+                Value::Object(config) => config,
+                Value::Null => Map::new(),
+                other => {
+                    let kind = corten_merge::json_kind(&other);
+                    return Err(Status::bad_request(format!(
+                        "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+                    )));
+                }
+            };
+            return Ok(Self { form: Form::Apply(config), strict, validation });
         }
         let (value, twice) = schema_json::parse(&content.bytes).map_err(|error| {
             let error = error.to_string();
@@ -144,9 +160,9 @@ impl Patch {
     }
 
     /// Of an apply: what is applied.
-    pub fn applied(&self) -> Option<&Value> {
+    pub fn applied(&self) -> Option<&Map<String, Value>> {
         match &self.form {
-            Form::Apply(value) => Some(value),
+            Form::Apply(config) => Some(config),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@ mod concurrency;
 mod create;
 mod delete;
 mod hostile;
+mod managers;
 mod patch;
 mod subresources;
 mod update;
