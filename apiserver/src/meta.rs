@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use corten_schema::Resource;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::names;
 use crate::object::Object;
