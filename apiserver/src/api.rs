@@ -14,6 +14,7 @@ use crate::auth::Auth;
 use crate::connect::Kubelets;
 use crate::hooks::{Admission, AllowAll, Audit, Authenticator, Authorizer};
 use crate::http::{Fixed, Health, InFlight, Metrics, OpenApi};
+use crate::kinds::services;
 use crate::leases::Leases;
 use crate::registry::Registry;
 use crate::watch::{BOOKMARKS_EVERY, Hub};
@@ -41,6 +42,8 @@ pub struct Api {
     /// What answers questions about users and rights, and makes tokens; `None`: nothing does.
     pub auth: Option<Arc<Auth>>,
     pub kubelets: Kubelets,
+    /// Addresses and ports of Services.
+    pub services: services::Shared,
     pub config: Config,
 }
 
@@ -101,6 +104,7 @@ impl Api {
             leases: Leases::default(),
             auth: None,
             kubelets: Kubelets::default(),
+            services: services::Shared::new(services::Ranges::default()),
             config: Config::default(),
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use corten_store::{Config, Embedded, EtcdStore, RedbOptions, Store, keep_compacted};
+use ipnetwork::IpNetwork;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -31,6 +32,8 @@ use crate::controllers::system::{self, Kubernetes};
 use crate::controllers::{self, client};
 use crate::crd::controller::Definitions;
 use crate::http::{self, Limits, tls};
+use crate::kinds::services;
+use crate::kinds::validate::ip::Network;
 use crate::options::run::{FrontProxy, Tokens};
 use crate::options::{Options, Storage};
 use crate::pki::{self, Settings};
@@ -137,6 +140,11 @@ async fn api(options: &Options, store: Arc<dyn Store>, advertised: String) -> Re
     let (certificate, key) = &known.identity;
     let authority = known.authority.as_deref();
     api.kubelets = Kubelets::load((certificate, key), authority, known.addresses.clone(), known.timeout)?;
+    let network = |range: &IpNetwork| Network { address: range.network(), bits: range.prefix() };
+    api.services = services::Shared::new(services::Ranges {
+        clusters: options.service_ranges.iter().map(network).collect(),
+        node_ports: options.node_ports.clone(),
+    });
     api.config = crate::api::Config {
         max_requests_inflight: options.max_requests_inflight,
         max_mutating_requests_inflight: options.max_mutating_requests_inflight,

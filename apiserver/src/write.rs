@@ -16,7 +16,7 @@ use crate::auth::{Attributes, Decision};
 use crate::deletion;
 use crate::fresh;
 use crate::hooks::{Operation, Review};
-use crate::kinds::Preparing;
+use crate::kinds::{Preparing, services};
 use crate::meta;
 use crate::object::{self, Object};
 use crate::registry::Served;
@@ -160,6 +160,7 @@ impl Writing<'_> {
         object.set_meta("uid", fresh::uid());
         object.set_meta("creationTimestamp", now.as_str());
         object.meta_mut().remove("selfLink");
+        let allocation = self.allocate(&mut object, None).await?;
         self.prepare_create(&mut object, &now)?;
         if !matches!(object.resource_version(), "" | "0") {
             const MESSAGE: &str = "resourceVersion should not be set on objects to be created";
@@ -177,7 +178,12 @@ impl Writing<'_> {
         let lease = self.lease().await?;
         let put = Put::create(self.key(&name), bytes.clone()).lease(lease);
         match self.api.store.put(put).await.map_err(|error| failed(&error))? {
-            Swap::Done(revision) => self.answer(object, Some((bytes, revision)), true),
+            Swap::Done(revision) => {
+                if let Some(allocation) = allocation {
+                    allocation.keep(&object);
+                }
+                self.answer(object, Some((bytes, revision)), true)
+            }
             Swap::Changed { current, .. } => Err(self.exists(&name, current.as_deref())),
         }
     }
@@ -242,6 +248,10 @@ impl Writing<'_> {
                 self.dedup_owners(&mut new, true);
             }
             self.check_version(&mut new, &old)?;
+            let allocation = match asked.path {
+                Path::Own | Path::Part => None,
+                _ => self.allocate(&mut new, Some(&old)).await?,
+            };
             self.prepare_update(asked.path, &mut new, &old)?;
             if asked.path != Path::Own && deletion::done_by_update(&new, &old) {
                 if self.remove(&kv).await? {
@@ -259,7 +269,12 @@ impl Writing<'_> {
             let lease = self.lease().await?.or(kv.lease);
             let put = Put::update(kv.key.clone(), bytes.clone(), kv.mod_revision).lease(lease);
             match self.api.store.put(put).await.map_err(|error| failed(&error))? {
-                Swap::Done(revision) => return self.answer(new, Some((bytes, revision)), false),
+                Swap::Done(revision) => {
+                    if let Some(allocation) = allocation {
+                        allocation.keep(&new);
+                    }
+                    return self.answer(new, Some((bytes, revision)), false);
+                }
                 Swap::Changed { .. } => {}
             }
         }
@@ -444,10 +459,37 @@ impl Writing<'_> {
             return Ok(true);
         }
         let swap = self.api.store.delete(&kv.key, kv.mod_revision).await.map_err(|error| failed(&error))?;
+        if let (Swap::Done(_), true) = (&swap, self.served.kind.allocates)
+            && let (Ok(allocator), Ok(object)) = (self.allocator().await, Object::at_rest(kv))
+        {
+            allocator.release(&object);
+        }
         Ok(match swap {
             Swap::Done(_) => true,
             // Somebody else deleted it: done as well.
             Swap::Changed { current, .. } => current.is_none(),
+        })
+    }
+
+    async fn allocator(&self) -> Result<&services::Allocator> {
+        let made = self.api.services.get(&*self.api.store, &self.served.prefix("")).await;
+        made.map_err(|error| failed(&error))
+    }
+
+    /// Gives an object the addresses and ports that its kind needs, before it is validated. They fall back unless the
+    /// object is written.
+    async fn allocate(
+        &self,
+        new: &mut Object,
+        old: Option<&Object>,
+    ) -> Result<Option<services::Allocation<'_>>> {
+        if !self.served.kind.allocates {
+            return Ok(None);
+        }
+        let given = self.allocator().await?.allocate(new, old, self.options.dry_run);
+        given.map(Some).map_err(|refusal| match refusal {
+            services::Refusal::Invalid(causes) => Status::invalid(&self.served.resource, new.name(), causes),
+            services::Refusal::Full(why) => Status::internal(why),
         })
     }
 

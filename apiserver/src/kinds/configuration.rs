@@ -43,6 +43,18 @@ pub static SECRET: Kind = Kind {
         secret(new, &mut out);
         out
     },
+    warn: |object| {
+        let lacks = |key: &str, what: &str| {
+            let pem = object.get(&["data", key]).and_then(Value::as_str).unwrap_or_default();
+            let pem = STANDARD.decode(pem).unwrap_or_default();
+            let found = String::from_utf8_lossy(&pem).contains("-----BEGIN ");
+            (!found).then(|| vec![format!("tls: failed to find any PEM data in {what} input")])
+        };
+        if text(&object.0, "type") != "kubernetes.io/tls" {
+            return Vec::new();
+        }
+        lacks("tls.crt", "certificate").or_else(|| lacks("tls.key", "key")).unwrap_or_default()
+    },
     field: |object, label| (label == "type").then(|| common::selected(object, &["type"])).flatten(),
     ..Kind::PLAIN
 };

@@ -3,19 +3,25 @@
 //! A kind with special behaviour has a file with one [`Kind`]. Defaults that OpenAPI does not know are tables of
 //! [`fill`]; rules are tables of [`validate`]; what neither can say is a function over JSON.
 
+mod access;
+mod autoscalers;
 mod claims;
 mod common;
 mod configuration;
 pub mod convert;
 mod diff;
 mod fill;
-mod misc;
 mod namespaces;
+mod network;
+mod nodes;
 mod pod_spec;
 mod pods;
+mod policy;
 mod qos;
 pub mod quantity;
 pub mod services;
+mod small;
+mod storage;
 pub mod validate;
 mod warnings;
 mod workloads;
@@ -110,6 +116,53 @@ pub fn of(group: &str, kind: &str) -> &'static Kind {
         ("", "ConfigMap") => &configuration::CONFIG_MAP,
         ("", "Secret") => &configuration::SECRET,
         ("apiextensions.k8s.io", "CustomResourceDefinition") => &crate::crd::definition::KIND,
-        _ => misc::of(group, kind),
+        ("", "Node") => &nodes::KIND,
+        ("", "ServiceAccount") => &small::SERVICE_ACCOUNT,
+        ("" | "events.k8s.io", "Event") => &small::EVENT,
+        ("", "PodTemplate") => &small::POD_TEMPLATE,
+        ("", "PersistentVolume") => &storage::VOLUME,
+        ("", "Endpoints") => &network::ENDPOINTS,
+        ("", "LimitRange") => &policy::LIMIT_RANGE,
+        ("", "ResourceQuota") => &policy::QUOTA,
+        ("apps", "ControllerRevision") => &small::REVISION,
+        ("autoscaling", "HorizontalPodAutoscaler") => &autoscalers::KIND,
+        ("policy", "PodDisruptionBudget") => &policy::BUDGET,
+        ("scheduling.k8s.io", "PriorityClass") => &policy::PRIORITY_CLASS,
+        ("node.k8s.io", "RuntimeClass") => &policy::RUNTIME_CLASS,
+        ("coordination.k8s.io", "Lease") => &small::LEASE,
+        ("certificates.k8s.io", "CertificateSigningRequest") => &access::SIGNING_REQUEST,
+        ("discovery.k8s.io", "EndpointSlice") => &network::ENDPOINT_SLICE,
+        ("rbac.authorization.k8s.io", kind) => match kind {
+            "Role" => &access::ROLE,
+            "ClusterRole" => &access::CLUSTER_ROLE,
+            "RoleBinding" => &access::ROLE_BINDING,
+            "ClusterRoleBinding" => &access::CLUSTER_ROLE_BINDING,
+            _ => &Kind::PLAIN,
+        },
+        ("networking.k8s.io", kind) => match kind {
+            "Ingress" => &network::INGRESS,
+            "IngressClass" => &network::INGRESS_CLASS,
+            "NetworkPolicy" => &network::POLICY,
+            "IPAddress" => &network::IP_ADDRESS,
+            "ServiceCIDR" => &network::SERVICE_CIDR,
+            _ => &Kind::PLAIN,
+        },
+        ("storage.k8s.io", kind) => match kind {
+            "StorageClass" => &storage::CLASS,
+            "VolumeAttributesClass" => &storage::ATTRIBUTES_CLASS,
+            "CSIDriver" => &storage::DRIVER,
+            "CSINode" => &storage::CSI_NODE,
+            "CSIStorageCapacity" => &storage::CAPACITY,
+            "VolumeAttachment" => &storage::ATTACHMENT,
+            _ => &Kind::PLAIN,
+        },
+        ("admissionregistration.k8s.io", kind) => match kind {
+            "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => &small::WEBHOOKS,
+            _ => &small::ADMISSION_POLICY,
+        },
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => &small::FLOW_SCHEMA,
+        ("flowcontrol.apiserver.k8s.io", _) => &small::PRIORITY_LEVEL,
+        ("apiregistration.k8s.io", _) => &small::WITH_STATUS,
+        _ => &Kind::PLAIN,
     }
 }

@@ -87,6 +87,12 @@ const VOLUME: &[Fill] = &[
     Fill("downwardAPI", With::In(&[MODE, DOWNWARD])),
     Fill(
         "projected",
+        With::By(|fields| {
+            fields.entry("sources").or_insert(Value::Null);
+        }),
+    ),
+    Fill(
+        "projected",
         With::In(&[
             MODE,
             Fill(
@@ -121,7 +127,6 @@ const VOLUME: &[Fill] = &[
 /// Of a pod or of a template.
 pub fn spec(fields: &mut Fields) {
     fill(fields, SPEC);
-    host_ports(fields);
     if !text(fields, "serviceAccountName").is_empty() {
         let name = fields["serviceAccountName"].clone();
         fields.insert("serviceAccount".to_owned(), name);
@@ -141,6 +146,10 @@ pub fn spec(fields: &mut Fields) {
 pub fn of_pod(fields: &mut Fields) {
     for list in ["containers", "initContainers"] {
         items(fields, list).for_each(requests_of_limits);
+    }
+    host_ports(fields);
+    if int(fields, "terminationGracePeriodSeconds") < 0 {
+        fields.insert("terminationGracePeriodSeconds".to_owned(), 1.into());
     }
     pod_requests(fields);
     fill::or_insert(fields, "enableServiceLinks", true);
@@ -166,6 +175,10 @@ fn volume(fields: &mut Fields) {
 fn container(fields: &mut Fields) {
     pull_policy(fields, "image", "imagePullPolicy");
     fill(fields, CONTAINER);
+    // Behind a gate that is closed by default.
+    if let Some(lifecycle) = object(fields, "lifecycle") {
+        lifecycle.remove("stopSignal");
+    }
 }
 
 fn image_volume(fields: &mut Fields) {

@@ -36,7 +36,7 @@ fn default(object: &mut Object) {
     );
 }
 
-fn prepare_create(object: &mut Object, _: &Preparing<'_>) {
+fn prepare_create(object: &mut Object, preparing: &Preparing<'_>) {
     let mut status = json!({"phase": "Pending", "qosClass": qos::class(object)});
     if object
         .get(&["spec", "schedulingGates"])
@@ -46,7 +46,7 @@ fn prepare_create(object: &mut Object, _: &Preparing<'_>) {
         status["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
-            "lastProbeTime": null, "lastTransitionTime": null,
+            "lastProbeTime": null, "lastTransitionTime": preparing.now,
         }]);
     }
     object.0.insert("status".to_owned(), status);
@@ -269,7 +269,7 @@ fn gated(munged: &mut Value, old: &Value, spec: &At<'_>, out: &mut Causes) {
     let kept = old["nodeSelector"].as_object().into_iter().flatten();
     for (key, value) in kept {
         if selector.key(key).value() != value {
-            let detail = "may only be additions";
+            let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
             selector.invalid(detail, out);
             break;
         }
@@ -397,7 +397,8 @@ fn status_update(new: &Object, old: &Object, out: &mut Causes) {
         nominated.names(super::validate::names::dns_subdomain, out);
     }
     for condition in status.field("conditions").items() {
-        labels::label_name(condition.field("type").text(), &condition.field("type"), out);
+        let kind = condition.field("type");
+        labels::label_name(kind.text(), &kind.shown_at(condition.path().field("Type")), out);
         condition.field("status").one_of_if_set(&["False", "True", "Unknown"], out);
     }
     let node = root.down(&["spec", "nodeName"]);
@@ -416,7 +417,7 @@ fn resize(new: &Object, old: &Object, out: &mut Causes) {
     }
     if qos::class(new) != old.text(&["status", "qosClass"]) {
         spec.invalid_value(
-            &json!(qos::class(new)),
+            &json!(old.text(&["status", "qosClass"])),
             "Pod QOS Class may not change as a result of resizing",
             out,
         );

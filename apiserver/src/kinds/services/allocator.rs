@@ -10,7 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use corten_store::{List, Store, StoreError};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::super::fill::{Fields, has, int, items, made, text};
 use super::super::validate::ip::{Network, parse_loose};
@@ -43,6 +45,12 @@ pub struct Allocator {
     taken: Mutex<Taken>,
 }
 
+/// The allocator of a server: made when it is first needed, from the Services that are there then.
+pub struct Shared {
+    pub ranges: Ranges,
+    made: OnceCell<Allocator>,
+}
+
 #[derive(Default)]
 struct Taken {
     addresses: HashSet<IpAddr>,
@@ -54,7 +62,7 @@ struct Taken {
 pub struct Allocation<'a> {
     allocator: &'a Allocator,
     new: Vec<Thing>,
-    /// Given back when the write succeeds.
+    /// What the version before had.
     old: Vec<Thing>,
     dry: bool,
 }
@@ -63,6 +71,33 @@ pub struct Allocation<'a> {
 enum Thing {
     Address(IpAddr),
     Port(u16),
+}
+
+impl Default for Ranges {
+    /// `--service-cluster-ip-range` and `--service-node-port-range` as kube-apiserver has them by default.
+    fn default() -> Self {
+        let cluster = Network { address: Ipv4Addr::new(10, 0, 0, 0).into(), bits: 24 };
+        Self { clusters: vec![cluster], node_ports: 30000..=32767 }
+    }
+}
+
+impl Shared {
+    pub fn new(ranges: Ranges) -> Self {
+        Self { ranges, made: OnceCell::new() }
+    }
+
+    /// `prefix`: where Services are.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn get(&self, store: &dyn Store, prefix: &[u8]) -> Result<&Allocator, StoreError> {
+        let make = || async {
+            let page = store.list(List::new(prefix.to_vec())).await?;
+            let services: Vec<Object> = page.kvs.iter().filter_map(|kv| Object::at_rest(kv).ok()).collect();
+            Ok(Allocator::new(self.ranges.clone(), &services))
+        };
+        self.made.get_or_try_init(make).await
+    }
 }
 
 impl Allocator {
@@ -91,11 +126,10 @@ impl Allocator {
         normalize(new, old);
         let before = old.map(spec_of);
         self.families(new, before.as_ref())?;
-        let mut allocation = Allocation { allocator: self, new: Vec::new(), old: Vec::new(), dry };
+        let held = before.iter().flat_map(of).collect();
+        let mut allocation = Allocation { allocator: self, new: Vec::new(), old: held, dry };
         self.addresses(new, before.as_ref(), &mut allocation)?;
         self.ports(new, before.as_ref(), &mut allocation)?;
-        let now = of(&spec_of(new));
-        allocation.old = before.iter().flat_map(of).filter(|thing| !now.contains(thing)).collect();
         Ok(allocation)
     }
 
@@ -270,7 +304,9 @@ impl Allocator {
     fn this_address(&self, text: &str, range: Network, to: &mut Allocation<'_>) -> Result<IpAddr, String> {
         let address = parse_loose(text).ok_or_else(|| format!("failed to parse service IP \"{text}\""))?;
         if !range.contains(address) || is_edge(address, range) {
-            return Err(format!("the provided network does not match the current range {range}"));
+            return Err(format!(
+                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
+            ));
         }
         if !to.take(Thing::Address(address)) {
             return Err("provided IP is already allocated".to_owned());
@@ -316,7 +352,9 @@ impl Allocator {
                             Refusal::Full("failed to allocate a nodePort: range is full".to_owned())
                         })?
                         .into();
-                } else if !by_port.iter().any(|(_, other)| *other == node)
+                } else if !by_port
+                    .iter()
+                    .any(|(port, other)| *other == node && (old.is_some() || *port == number))
                     && !as_port(node).is_some_and(|node| held.contains(&node))
                 {
                     self.this_port(node, to).map_err(|why| {
@@ -356,7 +394,8 @@ impl Allocator {
 
     fn this_port(&self, port: i64, to: &mut Allocation<'_>) -> Result<(), String> {
         let range = &self.ranges.node_ports;
-        let Some(port) = as_port(port).filter(|port| range.contains(port)) else {
+        // A dry run looks at no range, upstream as well.
+        let Some(port) = as_port(port).filter(|port| to.dry || range.contains(port)) else {
             return Err(format!(
                 "provided port is not in the valid range. The range of valid ports is {}-{}",
                 range.start(),
@@ -377,13 +416,15 @@ impl Allocator {
 }
 
 impl Allocation<'_> {
-    /// The Service is written: what it has is its own, what it had is free.
-    pub fn keep(mut self) {
+    /// The Service is written: what it has is its own, what it had and has no more is free.
+    pub fn keep(mut self, written: &Object) {
         self.new.clear();
-        let mut taken = self.allocator.taken();
-        if !self.dry {
-            self.old.drain(..).for_each(|thing| taken.remove(thing));
+        if self.dry {
+            return;
         }
+        let now = of(&spec_of(written));
+        let mut taken = self.allocator.taken();
+        self.old.drain(..).filter(|thing| !now.contains(thing)).for_each(|thing| taken.remove(thing));
     }
 
     /// False: somebody has it.
@@ -576,7 +617,8 @@ mod tests {
         let mut seen = HashSet::new();
         for _ in 0..14 {
             let mut one = service(json!({"ports": [{"port": 80}]}));
-            allocator.allocate(&mut one, None, false).expect("an address").keep();
+            let given = allocator.allocate(&mut one, None, false).expect("an address");
+            given.keep(&one);
             let address = one.text(&["spec", "clusterIP"]).to_owned();
             assert!(ranges().clusters[0].contains(address.parse().expect("an address")));
             assert!(seen.insert(address));
@@ -594,12 +636,15 @@ mod tests {
         );
         drop(allocator.allocate(&mut one, None, false).expect("free"));
         let mut dry = one.clone();
-        allocator.allocate(&mut dry, None, true).expect("free").keep();
-        allocator.allocate(&mut one, None, false).expect("still free").keep();
+        let given = allocator.allocate(&mut dry, None, true).expect("free");
+        given.keep(&dry);
+        let given = allocator.allocate(&mut one, None, false).expect("still free");
+        given.keep(&one);
         let mut two = service(json!({"clusterIP": "10.96.0.5", "ports": [{"port": 80}]}));
         assert!(allocator.allocate(&mut two, None, false).is_err());
         allocator.release(&one);
-        allocator.allocate(&mut two, None, false).expect("free again").keep();
+        let given = allocator.allocate(&mut two, None, false).expect("free again");
+        given.keep(&two);
     }
 
     #[test]
@@ -623,7 +668,8 @@ mod tests {
         let allocator = Allocator::new(ranges(), []);
         let given = |spec: Value| {
             let mut one = service(spec);
-            allocator.allocate(&mut one, None, false).expect("free").keep();
+            let given = allocator.allocate(&mut one, None, false).expect("free");
+            given.keep(&one);
             one
         };
         let dual = given(json!({"ipFamilyPolicy": "PreferDualStack", "ports": [{"port": 80}]}));
@@ -642,15 +688,19 @@ mod tests {
     fn a_new_version_keeps_what_was_given_and_gives_back_what_it_loses() {
         let allocator = Allocator::new(ranges(), []);
         let mut old = service(json!({"type": "NodePort", "ports": [{"port": 80}]}));
-        allocator.allocate(&mut old, None, false).expect("free").keep();
+        let given = allocator.allocate(&mut old, None, false).expect("free");
+        given.keep(&old);
         let node = old.get(&["spec", "ports"]).expect("ports")[0]["nodePort"].clone();
         let mut new = service(json!({"type": "NodePort", "ports": [{"port": 81}]}));
-        allocator.allocate(&mut new, Some(&old), false).expect("kept").keep();
+        let given = allocator.allocate(&mut new, Some(&old), false).expect("kept");
+        given.keep(&new);
         assert_eq!(new.text(&["spec", "clusterIP"]), old.text(&["spec", "clusterIP"]));
         assert_eq!(new.get(&["spec", "ports"]).expect("ports")[0]["nodePort"], node);
         let mut named = service(json!({"type": "ExternalName", "externalName": "a.b"}));
-        allocator.allocate(&mut named, Some(&new), false).expect("nothing").keep();
+        let given = allocator.allocate(&mut named, Some(&new), false).expect("nothing");
+        given.keep(&named);
         let mut again = service(json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": node}]}));
-        allocator.allocate(&mut again, None, false).expect("given back").keep();
+        let given = allocator.allocate(&mut again, None, false).expect("given back");
+        given.keep(&again);
     }
 }

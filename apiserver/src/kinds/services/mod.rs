@@ -2,8 +2,9 @@
 
 mod allocator;
 mod validate;
+pub use validate::balancer_host;
 
-pub use allocator::{Allocation, Allocator, Ranges, Refusal};
+pub use allocator::{Allocation, Allocator, Ranges, Refusal, Shared};
 
 use serde_json::{Value, json};
 

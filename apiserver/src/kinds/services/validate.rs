@@ -1,6 +1,6 @@
 //! What a Service must be.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::validate::container::PROTOCOLS;
 use super::super::validate::{At, Causes, Check, Path, Rule, ip, labels, names};
@@ -213,8 +213,17 @@ fn port_numbers(spec: &At<'_>, out: &mut Causes) {
         let key = (port.field("protocol").text(), port.field("port").int());
         if seen.contains(&key) {
             // As upstream's own type is shown.
-            let shown = json!({"Name": "", "Protocol": key.0, "AppProtocol": null, "Port": key.1, "TargetPort": 0, "NodePort": 0});
-            port.duplicate_value(&shown, out);
+            let (protocol, number) = (key.0.into(), key.1.into());
+            let (empty, zero) = ("".into(), 0.into());
+            let shape = [
+                ("Name", &empty),
+                ("Protocol", &protocol),
+                ("AppProtocol", &Value::Null),
+                ("Port", &number),
+                ("TargetPort", &zero),
+                ("NodePort", &zero),
+            ];
+            port.duplicate_shape(&shape, out);
         }
         seen.push(key);
     }

@@ -233,11 +233,8 @@ pub fn field_ref(at: &At<'_>, fields: &[&str], out: &mut Causes) {
         }
     }
     let path = at.field("fieldPath");
-    let convert = |out: &mut Causes| {
-        path.invalid(
-            format_args!("error converting fieldPath: field label not supported: {}", path.text()),
-            out,
-        );
+    let convert = |what: &str, out: &mut Causes| {
+        path.invalid(format_args!("error converting fieldPath: field label {what}: {}", path.text()), out);
     };
     if at.field("apiVersion").text() != "v1" {
         let version = at.field("apiVersion").text();
@@ -247,7 +244,7 @@ pub fn field_ref(at: &At<'_>, fields: &[&str], out: &mut Causes) {
     match subscripted(path.text()) {
         Some(("metadata.annotations", key)) => super::labels::label_name(&key.to_lowercase(), at, out),
         Some(("metadata.labels", key)) => super::labels::label_name(key, at, out),
-        Some(_) => convert(out),
+        Some(_) => convert("does not support subscript", out),
         None if fields.contains(&path.text()) => {}
         None => {
             const CONVERTED: &[&str] = &[
@@ -261,7 +258,7 @@ pub fn field_ref(at: &At<'_>, fields: &[&str], out: &mut Causes) {
             if CONVERTED.contains(&path.text()) || FIELDS.contains(&path.text()) {
                 path.unsupported(fields, out);
             } else {
-                convert(out);
+                convert("not supported", out);
             }
         }
     }

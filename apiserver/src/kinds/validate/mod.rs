@@ -46,6 +46,8 @@ enum Step {
     Field(&'static str),
     Index(usize),
     Key(String),
+    /// A key that is shown as a field.
+    Name(String),
 }
 
 /// A field and what must hold for it.
@@ -195,6 +197,23 @@ impl<'v> At<'v> {
         out.push(cause);
     }
 
+    /// Shows a whole structure, as upstream's own type is shown: its fields in order, by their Go names.
+    pub fn invalid_shape(&self, shape: &[(&str, &Value)], detail: impl fmt::Display, out: &mut Causes) {
+        let message = format!("Invalid value: {}: {detail}", go(shape));
+        out.push(Cause { reason: "FieldValueInvalid", message, field: self.path.to_string() });
+    }
+
+    pub fn unsupported_shape(&self, shape: &[(&str, &Value)], supported: &[&str], out: &mut Causes) {
+        let mut cause = Cause::unsupported(self.path.to_string(), &Value::Null, supported);
+        cause.message = cause.message.replacen("null", &go(shape), 1);
+        out.push(cause);
+    }
+
+    pub fn duplicate_shape(&self, shape: &[(&str, &Value)], out: &mut Causes) {
+        let message = format!("Duplicate value: {}", go(shape));
+        out.push(Cause { reason: "FieldValueDuplicate", message, field: self.path.to_string() });
+    }
+
     pub fn unsupported(&self, supported: &[&str], out: &mut Causes) {
         out.push(Cause::unsupported(self.path.to_string(), &text_or(self.value()), supported));
     }
@@ -329,6 +348,11 @@ impl Path {
     }
 
     #[must_use]
+    pub fn name(&self, name: &str) -> Self {
+        Self(Some(Rc::new((self.clone(), Step::Name(name.to_owned())))))
+    }
+
+    #[must_use]
     pub fn key(&self, key: &str) -> Self {
         Self(Some(Rc::new((self.clone(), Step::Key(key.to_owned())))))
     }
@@ -344,6 +368,7 @@ impl fmt::Display for Path {
             Step::Field(name) => write!(f, ".{name}"),
             Step::Index(at) => write!(f, "[{at}]"),
             Step::Key(key) => write!(f, "[{key}]"),
+            Step::Name(name) => write!(f, ".{name}"),
         }
     }
 }
@@ -373,6 +398,12 @@ pub fn same(a: &Value, b: &Value) -> bool {
         (Value::Null, Value::Object(map)) | (Value::Object(map), Value::Null) => map.is_empty(),
         _ => a == b,
     }
+}
+
+/// Go's JSON of a structure.
+pub fn go(shape: &[(&str, &Value)]) -> String {
+    let fields: Vec<String> = shape.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 /// What is not there is shown as Go shows its nil.

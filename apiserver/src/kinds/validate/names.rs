@@ -16,7 +16,7 @@ fn pattern(what: &str, regex: &str, examples: &[&str]) -> String {
     if examples.is_empty() {
         return format!("{what} (regex used for validation is '{regex}')");
     }
-    let examples = examples.iter().map(|one| format!("'{one}', ")).collect::<Vec<_>>().join("or ");
+    let examples = examples.iter().map(|one| format!("'{one}', ")).collect::<Vec<_>>().join(" or ");
     format!("{what} (e.g. {examples}regex used for validation is '{regex}')")
 }
 
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(
             dns_label("A"),
             [
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
             ]
         );
         for bad in ["", "-a", "a-", "a..b", ".a", "a_b", "ä"] {

@@ -74,6 +74,7 @@ pub fn spec(at: &At<'_>, is_pod: bool, name: &str, out: &mut Causes) {
     at.check(RULES, out);
     security::of_pod(&at.field("securityContext"), at, out);
     affinity_to_gates(at, out);
+    host_process(at, out);
     host_users(at, &pod, out);
     hostname_override(at, out);
     at.check(LAST, out);
@@ -117,19 +118,18 @@ fn resource_claims(at: &At<'_>, out: &mut Causes) {
             seen.push(name.text());
         }
         let sources = ["resourceClaimName", "resourceClaimTemplateName"].map(|field| claim.field(field));
-        let shown = || serde_json::json!({"Name": name.text(), "ResourceClaimName": sources[0].value(), "ResourceClaimTemplateName": sources[1].value()});
-        match sources.iter().filter(|one| one.is_set()).count() {
-            0 => claim.invalid_value(
-                &shown(),
-                "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
-                out,
-            ),
-            1 => {}
-            _ => claim.invalid_value(
-                &shown(),
-                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
-                out,
-            ),
+        let shape = [
+            ("Name", name.value()),
+            ("ResourceClaimName", sources[0].value()),
+            ("ResourceClaimTemplateName", sources[1].value()),
+        ];
+        let detail = match sources.iter().filter(|one| one.is_set()).count() {
+            0 => "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            1 => "",
+            _ => "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+        };
+        if !detail.is_empty() {
+            claim.invalid_shape(&shape, detail, out);
         }
         for source in sources.iter().filter(|one| one.is_set()) {
             source.names(names::dns_subdomain, out);
@@ -169,6 +169,35 @@ fn dns(at: &At<'_>, out: &mut Causes) {
     }
     for option in config.field("options").items().filter(|option| option.field("name").is_empty()) {
         option.required("must not be empty", out);
+    }
+}
+
+/// Windows' containers in the host: all or none.
+fn host_process(at: &At<'_>, out: &mut Causes) {
+    let path = ["securityContext", "windowsOptions", "hostProcess"];
+    let own = at.down(&path);
+    let (containers, mut count) = (all_containers(at), 0);
+    for container in &containers {
+        let theirs = container.down(&path);
+        if own.is_set() && theirs.is_set() && own.value() != theirs.value() {
+            let detail =
+                format!("pod hostProcess value must be identical if both are specified, was {}", own.flag());
+            theirs.invalid(detail, out);
+        }
+        count += usize::from(if theirs.is_set() { theirs.flag() } else { own.flag() });
+    }
+    if count == 0 {
+        return;
+    }
+    if count != containers.len() {
+        let detail =
+            "If pod contains any hostProcess containers then all containers must be HostProcess containers";
+        at.invalid_value(&"".into(), detail, out);
+    }
+    let network = at.field("hostNetwork");
+    if !network.flag() {
+        let detail = "hostNetwork must be true if pod contains any hostProcess containers";
+        network.invalid_value(&Value::Bool(false), detail, out);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where a pod may run: affinity, tolerations, spreading, gates.
 
+use serde_json::Value;
+
 use super::{At, Causes, Check, Rule, labels, names};
 
 const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
@@ -178,18 +180,16 @@ pub fn taints(at: &At<'_>, out: &mut Causes) {
         effect.one_of(EFFECTS, out);
         let both = (key.text(), effect.text());
         if seen.contains(&both) {
-            let mut cause = crate::status::Cause::duplicate(item.path().to_string(), &shown_taint(&item));
-            cause.message += ": taints must be unique by key and effect pair";
-            out.push(cause);
+            let text = |at: &At<'_>| Value::from(at.text());
+            let (key, value, effect) = (text(&key), text(&value), text(&effect));
+            let shape = [("Key", &key), ("Value", &value), ("Effect", &effect), ("TimeAdded", &Value::Null)];
+            item.duplicate_shape(&shape, out);
+            if let Some(cause) = out.last_mut() {
+                cause.message += ": taints must be unique by key and effect pair";
+            }
         }
         seen.push(both);
     }
-}
-
-/// As upstream's own type is shown.
-fn shown_taint(at: &At<'_>) -> serde_json::Value {
-    let text = |name| at.field(name).text();
-    serde_json::json!({"Key": text("key"), "Value": text("value"), "Effect": text("effect"), "TimeAdded": null})
 }
 
 pub fn spread_constraints(at: &At<'_>, out: &mut Causes) {

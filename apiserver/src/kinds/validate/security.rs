@@ -1,6 +1,6 @@
 //! Security contexts.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pod::Pod;
 use super::{At, Causes, volume};
@@ -29,16 +29,44 @@ pub fn of_container(at: &At<'_>, pod: &Pod<'_>, out: &mut Causes) {
     seccomp(&at.field("seccompProfile"), out);
     if at.field("allowPrivilegeEscalation").value() == &Value::Bool(false) {
         if at.field("privileged").flag() {
-            at.invalid("cannot set `allowPrivilegeEscalation` to false and `privileged` to true", out);
+            refuse(at, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true", out);
         }
         if at.down(&["capabilities", "add"]).texts().any(|capability| capability == "CAP_SYS_ADMIN") {
-            at.invalid(
+            refuse(
+                at,
                 "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
                 out,
             );
         }
     }
     app_armor(&at.field("appArmorProfile"), out);
+}
+
+/// A container's as upstream's own type is shown.
+fn refuse(at: &At<'_>, detail: &str, out: &mut Causes) {
+    const FIELDS: [(&str, &str); 12] = [
+        ("Capabilities", "capabilities"),
+        ("Privileged", "privileged"),
+        ("SELinuxOptions", "seLinuxOptions"),
+        ("WindowsOptions", "windowsOptions"),
+        ("RunAsUser", "runAsUser"),
+        ("RunAsGroup", "runAsGroup"),
+        ("RunAsNonRoot", "runAsNonRoot"),
+        ("ReadOnlyRootFilesystem", "readOnlyRootFilesystem"),
+        ("AllowPrivilegeEscalation", "allowPrivilegeEscalation"),
+        ("ProcMount", "procMount"),
+        ("SeccompProfile", "seccompProfile"),
+        ("AppArmorProfile", "appArmorProfile"),
+    ];
+    let capabilities = at.field("capabilities");
+    let shown = if capabilities.is_set() {
+        json!({"Add": capabilities.field("add").value(), "Drop": capabilities.field("drop").value()})
+    } else {
+        Value::Null
+    };
+    let mut shape = FIELDS.map(|(name, field)| (name, at.field(field).value()));
+    shape[0].1 = &shown;
+    at.invalid_shape(&shape, detail, out);
 }
 
 /// The pod's; parts of it lie beside it in its spec.
@@ -57,7 +85,7 @@ pub fn of_pod(at: &At<'_>, spec: &At<'_>, out: &mut Causes) {
     seccomp(&at.field("seccompProfile"), out);
     app_armor(&at.field("appArmorProfile"), out);
     at.field("supplementalGroupsPolicy").one_of_if_set(&["Merge", "Strict"], out);
-    at.field("seLinuxChangePolicy").one_of_if_set(&["MountOption", "Recursive"], out);
+    at.field("seLinuxChangePolicy").one_of_if_set(&["Recursive"], out);
 }
 
 fn seccomp(at: &At<'_>, out: &mut Causes) {
@@ -72,7 +100,8 @@ fn seccomp(at: &At<'_>, out: &mut Causes) {
     }
     if kind.text() != "Localhost" {
         if profile.is_set() {
-            profile.invalid_value(at.value(), "can only be set when seccomp type is Localhost", out);
+            let shape = [("Type", kind.value()), ("LocalhostProfile", profile.value())];
+            profile.invalid_shape(&shape, "can only be set when seccomp type is Localhost", out);
         }
     } else if profile.is_set() {
         volume::descending(&profile, out);

@@ -53,11 +53,7 @@ const SOURCES: &[(&str, &str, Check)] = &[
     ("vsphereVolume", "vsphereVolume", Check::In(&[Rule("volumePath", Check::Required)])),
     ("photonPersistentDisk", "photonPersistentDisk", Check::In(&[Rule("pdID", Check::Required)])),
     ("portworxVolume", "portworxVolume", Check::In(&[Rule("volumeID", Check::Required)])),
-    (
-        "azureDisk",
-        "azureDisk",
-        Check::In(&[Rule("diskName", Check::Required), Rule("diskURI", Check::Required)]),
-    ),
+    ("azureDisk", "azureDisk", Check::By(azure_disk)),
     ("storageos", "storageos", Check::In(&[Rule("volumeName", Check::RequiredText(names::dns_label))])),
     ("projected", "projected", Check::By(projected)),
     (
@@ -136,6 +132,25 @@ fn source(at: &At<'_>, pod_name: &str, out: &mut Causes) {
     }
     if !found {
         at.required("must specify a volume type", out);
+    }
+}
+
+pub fn azure_disk(at: &At<'_>, out: &mut Causes) {
+    const MANAGED: &str =
+        "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}";
+    const BLOB: &str = "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd";
+    const RULES: &[Rule] = &[
+        Rule("diskName", Check::Required),
+        Rule("diskURI", Check::Required),
+        Rule("cachingMode", Check::OneOfIfSet(&["None", "ReadOnly", "ReadWrite"])),
+        Rule("kind", Check::OneOfIfSet(&["Dedicated", "Managed", "Shared"])),
+    ];
+    at.check(RULES, out);
+    let (kind, uri) = (at.field("kind"), at.field("diskURI"));
+    let (start, form) =
+        if kind.text() == "Managed" { ("/subscriptions/", MANAGED) } else { ("https://", BLOB) };
+    if kind.is_set() && !uri.text().starts_with(start) {
+        uri.unsupported(&[form], out);
     }
 }
 

@@ -108,8 +108,8 @@ fn strategy(at: &At<'_>, out: &mut Causes) {
             }
         }
         _ => {
-            let shown = serde_json::json!({"Type": at.field("type").value(), "RollingUpdate": null});
-            out.push(Cause::unsupported(at.path().to_string(), &shown, &["RollingUpdate", "OnDelete"]));
+            let shape = [("Type", at.field("type").value()), ("RollingUpdate", &Value::Null)];
+            at.unsupported_shape(&shape, &["RollingUpdate", "OnDelete"], out);
         }
     }
 }

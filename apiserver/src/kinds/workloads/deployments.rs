@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::fill::{Fill, With, fill, made, text};
+use super::super::fill::{Fill, With, fill, made, or_insert, text};
 use super::super::validate::{At, Causes, Check, Path, Rule, same};
 use super::super::{Kind, common};
 use crate::object::Object;
@@ -56,7 +56,8 @@ fn default(object: &mut Object) {
     fill(strategy, &[Fill("type", With::Text("RollingUpdate"))]);
     if text(strategy, "type") == "RollingUpdate" {
         let rolling = made(strategy, "rollingUpdate");
-        fill(rolling, &[Fill("maxUnavailable", With::Text("25%")), Fill("maxSurge", With::Text("25%"))]);
+        or_insert(rolling, "maxUnavailable", "25%");
+        or_insert(rolling, "maxSurge", "25%");
     }
 }
 
@@ -98,9 +99,8 @@ fn strategy(at: &At<'_>, out: &mut Causes) {
             super::at_most_all(&unavailable, out);
         }
         _ => {
-            let shown = serde_json::json!({"Type": at.field("type").value(), "RollingUpdate": null});
-            let cause = Cause::unsupported(at.path().to_string(), &shown, &["Recreate", "RollingUpdate"]);
-            out.push(cause);
+            let shape = [("Type", at.field("type").value()), ("RollingUpdate", &Value::Null)];
+            at.unsupported_shape(&shape, &["Recreate", "RollingUpdate"], out);
         }
     }
 }

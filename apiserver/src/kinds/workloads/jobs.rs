@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::fill::{Fields, Fill, With, fill, flag, has, made};
-use super::super::validate::{At, Causes, Check, Rule, is_empty, labels, names, pod, same};
+use super::super::validate::{At, Causes, Check, Rule, go, is_empty, labels, names, pod, same};
 use super::super::{Kind, common, pod_spec};
 use crate::object::Object;
 use crate::status::Cause;
@@ -13,8 +13,12 @@ pub static KIND: Kind = Kind {
     prepare_create: |object, preparing| {
         common::without_status(object, preparing);
         select_own_pods(object);
+        labels_of_template(object);
     },
-    prepare_update: common::keep_status,
+    prepare_update: |new, old, preparing| {
+        common::keep_status(new, old, preparing);
+        labels_of_template(new);
+    },
     prepare_subresource: common::only_status,
     validate: |object| {
         let mut out = Causes::new();
@@ -47,13 +51,6 @@ fn default(object: &mut Object) {
     let spec = made(&mut object.0, "spec");
     template_defaults(spec);
     default_spec(spec);
-    let labels = spec["template"]["metadata"].get("labels").filter(|labels| !is_empty(labels)).cloned();
-    let own = object.meta_mut().get("labels");
-    if let Some(labels) = labels
-        && own.is_none_or(is_empty)
-    {
-        object.set_meta("labels", labels);
-    }
     if !has(&object.0, "status") {
         object.0.insert("status".to_owned(), json!({}));
     }
@@ -85,6 +82,18 @@ fn default_spec(spec: &mut Fields) {
             Fill("manualSelector", With::Flag(false)),
         ],
     );
+}
+
+/// A job without labels has those of its template, with those that make its pods its own: upstream's two maps are one.
+fn labels_of_template(object: &mut Object) {
+    let labels =
+        object.get(&["spec", "template", "metadata", "labels"]).filter(|labels| !is_empty(labels)).cloned();
+    let own = object.meta_mut().get("labels");
+    if let Some(labels) = labels
+        && own.is_none_or(is_empty)
+    {
+        object.set_meta("labels", labels);
+    }
 }
 
 /// Labels that make the job's pods its own, and the selector of them.
@@ -347,7 +356,19 @@ fn success_policy(spec: &At<'_>, out: &mut Causes) {
     }
     let rules = policy.field("rules");
     if spec.field("completionMode").text() != "Indexed" {
-        return policy.invalid("requires indexed completion mode", out);
+        let rules: Vec<String> = rules
+            .items()
+            .map(|rule| {
+                let field = |name| rule.field(name).value();
+                go(&[
+                    ("SucceededIndexes", field("succeededIndexes")),
+                    ("SucceededCount", field("succeededCount")),
+                ])
+            })
+            .collect();
+        let message =
+            format!("Invalid value: {{\"Rules\":[{}]}}: requires indexed completion mode", rules.join(","));
+        return out.push(Cause { reason: "FieldValueInvalid", message, field: policy.path().to_string() });
     }
     if rules.len() == 0 {
         rules.required("at least one rules must be specified when the successPolicy is specified", out);
@@ -495,12 +516,9 @@ fn template_update(new: &Object, old: &Object, at: &At<'_>, out: &mut Causes) {
     if same(&template, &before) {
         return;
     }
-    if free {
-        let path = super::super::validate::Path::of(&["spec", "template.spec"]);
-        at.field("spec").shown_at(path).invalid("field is immutable", out);
-    } else {
-        at.invalid("field is immutable", out);
-    }
+    let spec = at.field("spec").shown_at(super::super::validate::Path::of(&["spec", "template.spec"]));
+    let shown = if free { &spec } else { at };
+    shown.invalid("field is immutable", out);
 }
 
 fn validate_subresource(subresource: &str, new: &Object, old: &Object) -> Vec<Cause> {

@@ -52,7 +52,8 @@ fn template(spec: &At<'_>, kind: &str, out: &mut Causes) {
 
 fn template_labels(template: &At<'_>, selector: &At<'_>, out: &mut Causes) {
     let labels = template.down(&["metadata", "labels"]);
-    if !labels::is_empty(selector) && !labels::matches(selector, labels.map()) {
+    let selects = !selector.is_set() || !labels::is_empty(selector);
+    if selects && !labels::matches(selector, labels.map()) {
         labels.invalid("`selector` does not match template `labels`", out);
     }
 }

@@ -9,7 +9,7 @@ use crate::object::Object;
 use crate::status::Cause;
 
 pub static KIND: Kind = Kind {
-    name: names::dns_subdomain,
+    name: names::dns_label,
     default,
     prepare_create: common::without_status,
     prepare_update: common::keep_status,
@@ -121,7 +121,10 @@ fn strategy(at: &At<'_>, out: &mut Causes) {
     match at.field("type").text() {
         "OnDelete" => {
             if rolling.is_set() {
-                rolling.invalid("only allowed for updateStrategy 'RollingUpdate'", out);
+                let partition = rolling.field("partition").int().into();
+                let shape =
+                    [("Partition", &partition), ("MaxUnavailable", rolling.field("maxUnavailable").value())];
+                rolling.invalid_shape(&shape, "only allowed for updateStrategy 'RollingUpdate'", out);
             }
         }
         "RollingUpdate" => {
@@ -136,8 +139,9 @@ fn strategy(at: &At<'_>, out: &mut Causes) {
             }
         }
         other => {
-            let shown = json!({"Type": other, "RollingUpdate": null});
-            at.invalid_value(&shown, "must be 'RollingUpdate' or 'OnDelete'", out);
+            let kind = other.into();
+            let shape = [("Type", &kind), ("RollingUpdate", &Value::Null)];
+            at.invalid_shape(&shape, "must be 'RollingUpdate' or 'OnDelete'", out);
         }
     }
 }

@@ -1,7 +1,0 @@
-//! Kinds whose special behaviour is a few lines.
-
-use super::Kind;
-
-pub fn of(_group: &str, _kind: &str) -> &'static Kind {
-    &Kind::PLAIN
-}
