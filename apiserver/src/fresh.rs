@@ -10,6 +10,11 @@ pub fn now() -> String {
     time(Timestamp::now())
 }
 
+/// Seconds since 1970.
+pub fn seconds() -> i64 {
+    Timestamp::now().as_second()
+}
+
 /// RFC 3339, seconds.
 pub fn time(at: Timestamp) -> String {
     // Upstream cuts fractions off.

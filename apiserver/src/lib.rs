@@ -35,6 +35,7 @@ pub mod snapshot;
 pub mod status;
 pub mod stored;
 pub mod subresources;
+pub mod table;
 pub mod verbs;
 pub mod watch;
 pub mod write;

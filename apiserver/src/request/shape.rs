@@ -8,6 +8,7 @@ use super::{Query, Shape};
 use crate::object::{self, Object};
 use crate::registry::Served;
 use crate::status::{Result, Status};
+use crate::{fresh, table};
 
 /// `?includeObject=`: what a Table's row carries beside its cells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,7 +108,7 @@ fn metadata(version: &str, whole: &[u8], to: &mut BytesMut) -> Result<()> {
 }
 
 fn head_of_table(served: &Served, version: &str, meta: &Value, headers: bool, to: &mut BytesMut) {
-    let columns = if headers { columns(served) } else { Value::Null };
+    let columns = if headers { table::columns(served) } else { Value::Null };
     let head = format!(
         "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":{meta},\"columnDefinitions\":{columns},\"rows\":["
     );
@@ -123,7 +124,12 @@ fn row(
     to: &mut BytesMut,
 ) -> Result<()> {
     to.put_slice(b"{\"cells\":");
-    to.put_slice(&serde_json::to_vec(&cells(served, object)).map_err(Status::internal)?);
+    let row = table::row(served, object, fresh::seconds());
+    to.put_slice(&serde_json::to_vec(&row.cells).map_err(Status::internal)?);
+    if let Some(conditions) = row.conditions {
+        to.put_slice(b",\"conditions\":");
+        to.put_slice(&serde_json::to_vec(&conditions).map_err(Status::internal)?);
+    }
     to.put_slice(b",\"object\":");
     match include {
         Include::None => to.put_slice(b"null"),
@@ -132,18 +138,4 @@ fn row(
     }
     to.put_u8(b'}');
     Ok(())
-}
-
-/// Of a kind that has no columns of its own. Source: apiserver `pkg/registry/rest/table.go`.
-fn columns(_served: &Served) -> Value {
-    json!([
-        {"name": "Name", "type": "string", "format": "name", "priority": 0,
-         "description": "Name must be unique within a namespace."},
-        {"name": "Created At", "type": "date", "format": "", "priority": 0,
-         "description": "When the object was made."},
-    ])
-}
-
-fn cells(_served: &Served, object: &Object) -> Vec<Value> {
-    vec![object.name().into(), object.text(&["metadata", "creationTimestamp"]).into()]
 }
