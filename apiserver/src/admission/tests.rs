@@ -543,7 +543,11 @@ async fn nobody_grants_a_role_he_does_not_have() {
     grant["subjects"] = json!([{ "kind": "User", "name": "jane" }]);
     setup.put(RBAC_GROUP, "clusterrolebindings", grant).await;
     setup.create(RBAC_GROUP, "rolebindings", bind("ClusterRole", "reader")).await.expect("she may bind it");
-    assert!(setup.create(RBAC_GROUP, "rolebindings", bind("ClusterRole", "granter")).await.is_err());
+    let mut other = object("", "other", "u");
+    other["rules"] = json!([{ "verbs": ["get"], "apiGroups": [""], "resources": ["nodes"] }]);
+    setup.put(RBAC_GROUP, "clusterroles", other).await;
+    let binding = setup.create(RBAC_GROUP, "rolebindings", bind("ClusterRole", "other")).await;
+    assert!(refused(binding).contains("Resources:[\"nodes\"]"));
     let gathers = json!({ "aggregationRule": { "clusterRoleSelectors": [{}] }, "rules": [] });
     assert!(
         refused(setup.create(RBAC_GROUP, "clusterroles", gathers).await)
