@@ -9,7 +9,7 @@ pub struct Program {
 }
 
 /// The programs of a node, in the order in which they call each other.
-pub const PROGRAMS: [Program; 8] = [
+pub const PROGRAMS: [Program; 9] = [
     Program { package: "corten", name: "corten" },
     Program { package: "corten-kubelet", name: "corten-kubelet" },
     Program { package: "corten-cri", name: "corten-cri" },
@@ -17,6 +17,7 @@ pub const PROGRAMS: [Program; 8] = [
     Program { package: "corten-runtime", name: "corten-oci" },
     Program { package: "corten-cni", name: "corten-cni" },
     Program { package: "corten-netd", name: "corten-netd" },
+    Program { package: "corten-apiserver", name: "corten-apiserver" },
     Program { package: "corten-demo", name: "corten-demo" },
 ];
 

@@ -129,7 +129,7 @@ impl Definitions {
                     told = watcher.next() => match told {
                         Ok(Told::Changes(changes)) => {
                             from = changes.last().map_or(from, |change| change.revision());
-                            self.take(&changes);
+                            self.take(&changes).await;
                             self.judge_all(&client, &mut ending, &ended).await;
                         }
                         Ok(Told::Progress(revision)) => from = revision,
@@ -148,7 +148,8 @@ impl Definitions {
         }
     }
 
-    fn take(&mut self, changes: &[Arc<Change>]) {
+    async fn take(&mut self, changes: &[Arc<Change>]) {
+        let before = self.prefixes();
         let mut groups = BTreeSet::new();
         for change in changes {
             let name = String::from_utf8_lossy(&change.key()[self.prefix.len()..]).into_owned();
@@ -161,6 +162,15 @@ impl Definitions {
             }
         }
         self.publish(&groups);
+        for gone in before.difference(&self.prefixes()) {
+            self.api.watches.end(gone.as_bytes()).await;
+        }
+    }
+
+    /// Where the objects lie that are served.
+    fn prefixes(&self) -> BTreeSet<String> {
+        let rows = self.known.values().flat_map(|one| &one.rows);
+        rows.map(|row| row.resource.prefix.to_string()).collect()
     }
 
     /// Names may be free for others now: all are judged, which changes nothing of those that are right.

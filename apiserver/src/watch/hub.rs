@@ -47,19 +47,23 @@ impl Hub {
         Ok(joined)
     }
 
-    /// Ends the watches of one prefix: what is served of it is another thing from now on. Their clients begin anew.
-    pub async fn end(&self, prefix: &[u8]) {
-        if let Some(stream) = self.streams.lock().await.remove(prefix) {
-            stream.end();
-        }
-    }
-
     /// Ends all watches for good.
     pub async fn close(&self) {
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
         for (_, stream) in self.streams.lock().await.drain() {
             stream.end();
         }
+    }
+
+    /// Ends the watches of what lies below a prefix: it is served no more.
+    pub async fn end(&self, prefix: &[u8]) {
+        self.streams.lock().await.retain(|watched, stream| {
+            let stays = !watched.starts_with(prefix);
+            if !stays {
+                stream.end();
+            }
+            stays
+        });
     }
 
     fn is_closed(&self) -> bool {
