@@ -1,18 +1,18 @@
 //! What every cluster has from the beginning: the roles and bindings that upstream makes, system namespaces and
 //! priority classes. Looked after at each start: what is missing is added, what somebody added stays.
 //! Source: kubernetes `pkg/registry/rbac/rest/storage_rbac.go`, `plugin/pkg/auth/authorizer/rbac/bootstrappolicy`
-//! (as facts recorded of a stock server in `policy.json`), `pkg/registry/scheduling/rest`.
+//! (as facts recorded of a stock server, in the schema's `facts/rbac.json`), `pkg/registry/scheduling/rest`.
 
 pub mod aggregate;
 mod client;
 mod reconcile;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use http::{Method, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use self::client::{Client, Failure};
 use self::reconcile::Step;
@@ -187,51 +187,19 @@ fn kubeadm() -> Vec<Wanted> {
     ]
 }
 
-/// Upstream's roles and bindings.
+/// Upstream's roles and bindings. Read each time: they are needed once, at the start.
 fn policy() -> Vec<Wanted> {
-    static POLICY: LazyLock<Map<String, Value>> =
-        LazyLock::new(|| serde_json::from_str(include_str!("policy.json")).expect("checked by a test"));
-    let mut all = Vec::new();
-    for (list, kind) in [
-        ("clusterRoles", "ClusterRole"),
-        ("clusterRoleBindings", "ClusterRoleBinding"),
-        ("roles", "Role"),
-        ("roleBindings", "RoleBinding"),
-    ] {
-        for fact in POLICY[list].as_array().into_iter().flatten() {
-            all.push(wanted(kind, fact));
-        }
-    }
-    all
+    const FACTS: &str = include_str!("../../../schema/facts/rbac.json");
+    let objects: Vec<Value> = serde_json::from_str(FACTS).expect("checked by a test");
+    objects.into_iter().map(wanted).collect()
 }
 
-fn wanted(kind: &str, fact: &Value) -> Wanted {
-    let mut object = fact.clone();
-    let mut labels = json!({ "kubernetes.io/bootstrapping": "rbac-defaults" });
-    let fields = object.as_object_mut().expect("facts are objects");
-    let mut take = |key: &str| fields.remove(key).unwrap_or(Value::Null);
-    let (name, namespace, more) = (take("name"), take("namespace"), take("labels"));
-    for (key, value) in more.as_object().into_iter().flatten() {
-        labels[key] = value.clone();
-    }
-    let mut metadata = json!({
-        "name": name, "labels": labels,
-        "annotations": { "rbac.authorization.kubernetes.io/autoupdate": "true" },
-    });
-    let plural = format!("{}s", kind.to_ascii_lowercase());
-    let collection = match namespace.as_str() {
-        Some(namespace) => {
-            metadata["namespace"] = namespace.into();
-            format!("{BASE}/namespaces/{namespace}/{plural}")
-        }
+fn wanted(object: Value) -> Wanted {
+    let plural = format!("{}s", object["kind"].as_str().unwrap_or_default().to_ascii_lowercase());
+    let collection = match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("{BASE}/namespaces/{namespace}/{plural}"),
         None => format!("{BASE}/{plural}"),
     };
-    fields.insert("kind".to_owned(), kind.into());
-    fields.insert("apiVersion".to_owned(), GROUP_VERSION.into());
-    fields.insert("metadata".to_owned(), metadata);
-    if kind.ends_with("Role") {
-        fields.entry("rules").or_insert(Value::Null);
-    }
     Wanted { collection, object, reconcile: true }
 }
 
