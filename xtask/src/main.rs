@@ -13,6 +13,7 @@ mod packages;
 mod project;
 mod run;
 mod say;
+mod schema;
 mod test;
 mod tools;
 mod up;
@@ -44,6 +45,7 @@ enum Task {
     Bench(bench::Args),
     Conformance(conformance::Args),
     Ebpf(ebpf::Args),
+    Schema(schema::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::task(&args),
         Task::Conformance(args) => conformance::task(&args),
         Task::Ebpf(args) => ebpf::task(&args),
+        Task::Schema(args) => schema::task(&args),
     };
     match outcome {
         Ok(code) => code,
