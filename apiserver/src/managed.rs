@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use crate::fresh;
+use crate::kinds::convert::convert;
 use crate::object::Object;
 use crate::registry::{Registry, Served};
 use crate::status::{Cause, Details, Result, Status};
@@ -90,9 +91,9 @@ impl Versions for Others {
     }
 
     fn convert(&self, object: &Map<String, Value>, api_version: &str) -> Option<Map<String, Value>> {
-        let mut object = object.clone();
-        object.insert("apiVersion".to_owned(), api_version.into());
-        Some(object)
+        let mut object = Object(object.clone());
+        convert(&mut object, api_version);
+        Some(object.0)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corten_merge::managed::keep_times;
+use corten_schema::defaults;
 use corten_store::{KeyValue, LeaseId, Put, Revision, StoreError, Swap};
 use http::StatusCode;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use crate::auth::{Attributes, Decision};
 use crate::deletion;
 use crate::fresh;
 use crate::hooks::{Operation, Review};
-use crate::kinds::{Preparing, services};
+use crate::kinds::{Preparing, convert, services};
 use crate::meta;
 use crate::object::{self, Object};
 use crate::registry::Served;
@@ -157,6 +158,7 @@ impl Writing<'_> {
     async fn insert(&self, mut object: Object) -> Result<Written> {
         let resource = &self.served.resource;
         let now = fresh::now();
+        self.to_stored(&mut object);
         object.set_meta("uid", fresh::uid());
         object.set_meta("creationTimestamp", now.as_str());
         object.meta_mut().remove("selfLink");
@@ -188,6 +190,30 @@ impl Writing<'_> {
         }
     }
 
+    /// In the version that it is stored in, which is the one that rules are about.
+    fn to_stored(&self, object: &mut Object) {
+        let resource = &self.served.resource;
+        let stored = match &*resource.stored.0 {
+            "" => resource.stored.1.to_string(),
+            group => format!("{group}/{}", resource.stored.1),
+        };
+        if object.api_version() != stored {
+            convert::convert(object, &stored);
+            (self.served.kind.default)(object);
+        }
+    }
+
+    /// Upstream writes a status that says nothing where its type is no pointer.
+    fn default_status(&self, object: &mut Object) {
+        let default = self.served.node().field("status").and_then(|field| field.default.as_deref());
+        let (Some(default), Some(node)) = (default, self.served.node().child("status")) else { return };
+        if !self.served.is_custom() && !object.0.contains_key("status") {
+            let mut status = serde_json::from_str(default).unwrap_or(Value::Null);
+            defaults::apply(node, &mut status);
+            object.0.insert("status".to_owned(), status);
+        }
+    }
+
     fn prepare_create(&self, object: &mut Object, now: &str) -> Result<()> {
         let (kind, resource) = (self.served.kind, &self.served.resource);
         meta::take_namespace(object, if resource.namespaced { self.namespace } else { "" })?;
@@ -199,6 +225,7 @@ impl Writing<'_> {
             object.set_meta("generation", 1);
         }
         (kind.prepare_create)(object, &Preparing { user: &self.call.user, now });
+        self.default_status(object);
         meta::tidy(object);
         let mut causes = meta::validate(object, resource, kind.name);
         causes.extend(self.served.validate(object, None));
@@ -248,6 +275,9 @@ impl Writing<'_> {
                 self.dedup_owners(&mut new, true);
             }
             self.check_version(&mut new, &old)?;
+            let mut old = old;
+            self.to_stored(&mut old);
+            self.to_stored(&mut new);
             let allocation = match asked.path {
                 Path::Own | Path::Part => None,
                 _ => self.allocate(&mut new, Some(&old)).await?,
@@ -381,6 +411,7 @@ impl Writing<'_> {
         } else {
             (kind.prepare_subresource)(part, new, old, &preparing);
         }
+        self.default_status(new);
         meta::tidy(new);
         let counts = || !same_spec(new, old, self.keeps_status_apart()) || (kind.also_counts)(new, old);
         if self.counts_generations() && part != "status" && counts() {
@@ -569,9 +600,16 @@ impl Writing<'_> {
         stored: Option<(Bytes, Revision)>,
         created: bool,
     ) -> Result<Written> {
+        let api_version = self.served.resource.api_version();
+        let converted = object.api_version() != api_version;
+        if converted {
+            convert::convert(&mut object, &api_version);
+        }
+        if let Some((_, revision)) = &stored {
+            object.set_revision(*revision);
+        }
         let bytes = match stored {
-            Some((value, revision)) => {
-                object.set_revision(revision);
+            Some((value, revision)) if !converted => {
                 let kv = KeyValue {
                     key: Bytes::new(),
                     value,
@@ -582,7 +620,7 @@ impl Writing<'_> {
                 };
                 object::answer(&kv)
             }
-            None => serde_json::to_vec(&object.0).map_err(Status::internal)?.into(),
+            _ => serde_json::to_vec(&object.0).map_err(Status::internal)?.into(),
         };
         Ok(Written { object, bytes, created })
     }

@@ -25,7 +25,7 @@ pub async fn create(api: &Arc<Api>, call: &Call, served: &Arc<Served>, content: 
     let node = corten_schema::builtin()
         .of_api_version("v1", "Binding")
         .ok_or_else(|| Status::internal("the table has no Binding"))?;
-    let expected = Expected { api_version: "v1", kind: "Binding", node, custom: None };
+    let expected = Expected { api_version: "v1", kind: "Binding", node, any_version: false, custom: None };
     let mut binding = decode::body(call, content, expected, options.validation)?;
     crate::meta::take_namespace(&mut binding, &info.namespace)?;
     let name = binding.name().to_owned();

@@ -68,10 +68,7 @@ fn read(call: &Call, content: &Content, options: &WriteOptions) -> Result<Object
     let node = corten_schema::builtin()
         .of_api_version(POLICY, "Eviction")
         .ok_or_else(|| Status::internal("the table has no Eviction"))?;
-    let said = serde_json::from_slice::<Value>(&content.bytes).ok();
-    let beta = said.is_some_and(|said| said["apiVersion"] == "policy/v1beta1");
-    let api_version = if beta { "policy/v1beta1" } else { POLICY };
-    let expected = Expected { api_version, kind: "Eviction", node, custom: None };
+    let expected = Expected { api_version: POLICY, kind: "Eviction", node, any_version: true, custom: None };
     let mut eviction = decode::body(call, content, expected, options.validation)?;
     crate::meta::wipe(&mut eviction);
     crate::meta::take_namespace(&mut eviction, &call.info.namespace)?;

@@ -55,7 +55,8 @@ pub async fn scale(
     let scaled = match verb {
         Verb::Get => writing.object().await?,
         Verb::Update => {
-            let expected = Expected { api_version: API_VERSION, kind: KIND, node, custom: None };
+            let expected =
+                Expected { api_version: API_VERSION, kind: KIND, node, any_version: false, custom: None };
             let mut sent = decode::body(call, content, expected, options.validation)?;
             meta::take_namespace(&mut sent, &info.namespace)?;
             meta::check_name(&sent, &info.name)?;

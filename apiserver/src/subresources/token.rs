@@ -39,7 +39,8 @@ pub async fn create(api: &Arc<Api>, call: &Call, served: &Arc<Served>, content: 
     let node = corten_schema::builtin()
         .of_api_version(API_VERSION, "TokenRequest")
         .ok_or_else(|| Status::internal("the table has no TokenRequest"))?;
-    let expected = Expected { api_version: API_VERSION, kind: "TokenRequest", node, custom: None };
+    let expected =
+        Expected { api_version: API_VERSION, kind: "TokenRequest", node, any_version: false, custom: None };
     let mut request = decode::body(call, content, expected, options.validation)?;
     same("name", request.name(), &info.name, &info.name)?;
     same("namespace", request.namespace(), &info.namespace, &info.name)?;

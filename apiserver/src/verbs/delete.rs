@@ -87,16 +87,9 @@ pub fn asked(call: &Call, content: &Content) -> Result<Asked> {
         .of_api_version(META, KIND)
         .ok_or_else(|| Status::internal("the table has no DeleteOptions"))?;
     // Every group has its own name for the same options.
-    let said = said(content).unwrap_or_else(|| META.to_owned());
-    let expected = Expected { api_version: &said, kind: KIND, node, custom: None };
+    let expected = Expected { api_version: META, kind: KIND, node, any_version: true, custom: None };
     let options = decode::read(content, expected)?.object;
     Asked::of(&options.0)
-}
-
-/// The apiVersion of the body of a DeleteOptions.
-fn said(content: &Content) -> Option<String> {
-    let value: Value = serde_json::from_slice(&content.bytes).ok()?;
-    Some(value.get("apiVersion")?.as_str()?.to_owned()).filter(|text| !text.is_empty())
 }
 
 /// Deletes the object, or marks it and leaves the rest to who must see to it first.

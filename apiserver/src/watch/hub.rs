@@ -47,6 +47,13 @@ impl Hub {
         Ok(joined)
     }
 
+    /// Ends the watches of one prefix: what is served of it is another thing from now on. Their clients begin anew.
+    pub async fn end(&self, prefix: &[u8]) {
+        if let Some(stream) = self.streams.lock().await.remove(prefix) {
+            stream.end();
+        }
+    }
+
     /// Ends all watches for good.
     pub async fn close(&self) {
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;

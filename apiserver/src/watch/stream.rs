@@ -88,12 +88,25 @@ impl Watcher {
 struct Watchers {
     next: u64,
     all: BTreeMap<u64, Watcher>,
-    /// Each form once; freed with the stream.
+    /// Each form once.
     encoders: Vec<Arc<Encoder>>,
     /// All changes up to here are handed out.
     progress: Revision,
     /// Nobody can join any more.
     over: bool,
+}
+
+impl Watchers {
+    /// In the place of a form that nobody wants any more, where there is one.
+    fn add(&mut self, encoder: &Arc<Encoder>) -> usize {
+        let unused = |at: &usize| !self.all.values().any(|watcher| watcher.encoder == *at);
+        if let Some(at) = (0..self.encoders.len()).find(unused) {
+            self.encoders[at] = Arc::clone(encoder);
+            return at;
+        }
+        self.encoders.push(Arc::clone(encoder));
+        self.encoders.len() - 1
+    }
 }
 
 /// The watchers of one prefix.
@@ -141,10 +154,7 @@ impl Stream {
             return None;
         }
         let encoder = watchers.encoders.iter().position(|encoder| encoder.is_like(&interest.encoder));
-        let encoder = encoder.unwrap_or_else(|| {
-            watchers.encoders.push(Arc::clone(&interest.encoder));
-            watchers.encoders.len() - 1
-        });
+        let encoder = encoder.unwrap_or_else(|| watchers.add(&interest.encoder));
         let (queue, receiver) = channel(QUEUE);
         let id = watchers.next;
         watchers.next += 1;

@@ -242,3 +242,32 @@ async fn watches_leave_nothing_behind() {
     let watchers: usize = api.watches.watchers().await.into_iter().map(|(_, count)| count).sum();
     assert_eq!(watchers, 0);
 }
+
+#[tokio::test]
+async fn watches_of_what_is_no_longer_served_end_and_others_go_on() {
+    let api = api();
+    let mut ended = Watching::start(&api, &format!("{ALL}&resourceVersion=1")).await;
+    let mut other = Watching::start(&api, "/api/v1/secrets?watch=1&resourceVersion=1").await;
+    api.watches.end(b"/registry/configmaps/").await;
+    assert_eq!(ended.next().await, None);
+    let secret = json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "a"}});
+    put(&api, "secrets/default/a", secret).await;
+    other.expect(&[("ADDED", "a")]).await;
+}
+
+#[tokio::test]
+async fn each_form_of_an_event_is_made_for_those_who_asked_for_it() {
+    let api = api();
+    let metadata = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+    let event = json!({"kind": "Event", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "name": "p"}, "message": "m"});
+    let from = "watch=1&resourceVersion=1";
+    let mut core = Watching::start(&api, &format!("/api/v1/events?{from}")).await;
+    let mut new = Watching::start(&api, &format!("/apis/events.k8s.io/v1/events?{from}")).await;
+    let asked = request(&format!("/api/v1/events?{from}")).header("accept", metadata);
+    let mut partial = Watching::of(send(&api, asked).await);
+    put(&api, "events/default/a", event).await;
+    assert_eq!(core.next().await.expect("an event")["object"]["message"], "m");
+    assert_eq!(new.next().await.expect("an event")["object"]["note"], "m");
+    assert_eq!(partial.next().await.expect("an event")["object"]["kind"], "PartialObjectMetadata");
+}
