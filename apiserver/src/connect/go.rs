@@ -19,10 +19,12 @@ pub(super) fn dial(address: &str, error: &Error) -> String {
 
 fn tls(error: &rustls::Error) -> String {
     use rustls::CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, UnknownIssuer,
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, UnknownIssuer,
     };
     let why = match error {
-        rustls::Error::InvalidCertificate(UnknownIssuer) => "x509: certificate signed by unknown authority",
+        rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
+            "x509: certificate signed by unknown authority"
+        }
         rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
             "x509: certificate has expired or is not yet valid"
         }

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::channels::{Protocol, Said};
-use super::socket;
+use super::{normal_close, socket};
 use crate::Closed;
 
 const INPUT_QUEUE: usize = 32;
@@ -24,6 +24,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Dropped, it ends the connection.
 pub struct Channels {
     protocol: Protocol,
+    role: Role,
     /// By channel; those that the peer may write.
     inputs: Vec<Option<mpsc::Receiver<Bytes>>>,
     out: mpsc::Sender<Out>,
@@ -38,6 +39,7 @@ enum Out {
 /// One channel to the peer.
 pub struct ChannelWriter {
     protocol: Protocol,
+    role: Role,
     channel: u8,
     out: mpsc::Sender<Out>,
 }
@@ -62,7 +64,7 @@ impl Channels {
         let closed = watch::Sender::new(false);
         tokio::spawn(until_closed(closed.clone(), read(stream, protocol, senders, idle)));
         tokio::spawn(until_closed(closed.clone(), write(sink, outgoing)));
-        Self { protocol, inputs, out, closed }
+        Self { protocol, role, inputs, out, closed }
     }
 
     /// What the peer writes on a channel; can be taken once.
@@ -71,7 +73,7 @@ impl Channels {
     }
 
     pub fn writer(&self, channel: u8) -> ChannelWriter {
-        ChannelWriter { protocol: self.protocol, channel, out: self.out.clone() }
+        ChannelWriter { protocol: self.protocol, role: self.role, channel, out: self.out.clone() }
     }
 
     /// Ends when the connection is over.
@@ -110,14 +112,16 @@ impl ChannelWriter {
         }
     }
 
-    /// Says that nothing more comes, where the protocol can say so.
+    /// Says that nothing more comes, where that can be said: version 5 has it from the client only.
     ///
     /// # Errors
     /// The peer is gone.
     pub async fn finish(&mut self) -> Result<(), Closed> {
         match self.protocol.write_close(self.channel) {
-            Some(message) => self.out.send(Out::Message(message)).await.map_err(|_| Closed),
-            None => Ok(()),
+            Some(message) if self.role == Role::Client => {
+                self.out.send(Out::Message(message)).await.map_err(|_| Closed)
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -173,7 +177,7 @@ async fn write<T: AsyncRead + AsyncWrite + Unpin>(
                 }
             }
             Out::Close => {
-                let _ = sink.close().await;
+                let _ = sink.send(normal_close()).await;
                 // Now the peer answers, and the reader ends.
                 return std::future::pending().await;
             }

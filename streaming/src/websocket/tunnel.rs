@@ -12,7 +12,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::socket;
+use super::{normal_close, socket};
 
 /// A message's worth.
 const CHUNK: usize = 64 << 10;
@@ -21,12 +21,14 @@ pub struct Tunnel<T> {
     socket: WebSocketStream<T>,
     /// What is left of the message that came last.
     rest: Bytes,
+    /// We have said that we close.
+    closing: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Tunnel<T> {
     /// `io`: a connection whose handshake is done.
     pub async fn new(io: T, role: Role) -> Self {
-        Self { socket: socket(io, role).await, rest: Bytes::new() }
+        Self { socket: socket(io, role).await, rest: Bytes::new(), closing: false }
     }
 }
 
@@ -78,7 +80,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tunnel<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(Pin::new(&mut self.socket).poll_close(cx)) {
+        if !self.closing {
+            let mut socket = Pin::new(&mut self.socket);
+            if ready!(socket.as_mut().poll_ready(cx)).is_err() || socket.start_send(normal_close()).is_err() {
+                return Poll::Ready(Ok(()));
+            }
+            self.closing = true;
+        }
+        match ready!(Pin::new(&mut self.socket).poll_flush(cx)) {
             Ok(()) | Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed) => {
                 Poll::Ready(Ok(()))
             }
