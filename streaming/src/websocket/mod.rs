@@ -6,7 +6,6 @@ mod tunnel;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
@@ -28,18 +27,15 @@ async fn socket<T: AsyncRead + AsyncWrite + Unpin>(io: T, role: Role) -> WebSock
     WebSocketStream::from_raw_socket(io, role, Some(config)).await
 }
 
-<<<<<<< HEAD
 /// The server's end of a connection whose handshake is done, message by message.
 pub async fn messages<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> WebSocketStream<T> {
     socket(io, Role::Server).await
 }
 
-pub use tokio_tungstenite::tungstenite::Message;
-=======
 /// Go's clients take a close without a code for an error.
 fn normal_close() -> Message {
     Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
 }
 
->>>>>>> 1edb9dd (apiserver: stock kubectl's exec, cp, attach, logs and port-forward, three ways; a WebSocket closes with a code)
+pub use tokio_tungstenite::tungstenite::Message;
 pub use tokio_tungstenite::tungstenite::protocol::Role as WebSocketRole;
