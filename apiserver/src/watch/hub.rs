@@ -47,13 +47,6 @@ impl Hub {
         Ok(joined)
     }
 
-    /// Ends the watches of one prefix: what is served of it is another thing from now on. Their clients begin anew.
-    pub async fn end(&self, prefix: &[u8]) {
-        if let Some(stream) = self.streams.lock().await.remove(prefix) {
-            stream.end();
-        }
-    }
-
     /// Ends all watches for good.
     pub async fn close(&self) {
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -62,7 +55,8 @@ impl Hub {
         }
     }
 
-    /// Ends the watches of what lies below a prefix: it is served no more.
+    /// Ends the watches of what lies below a prefix: it is served no more, or is another thing from now on. Their
+    /// clients begin anew.
     pub async fn end(&self, prefix: &[u8]) {
         self.streams.lock().await.retain(|watched, stream| {
             let stays = !watched.starts_with(prefix);
