@@ -490,16 +490,23 @@ impl Writing<'_> {
             return Ok(true);
         }
         let swap = self.api.store.delete(&kv.key, kv.mod_revision).await.map_err(|error| failed(&error))?;
-        if let (Swap::Done(_), true) = (&swap, self.served.kind.allocates)
-            && let (Ok(allocator), Ok(object)) = (self.allocator().await, Object::at_rest(kv))
-        {
-            allocator.release(&object);
+        if let (Swap::Done(_), Ok(object)) = (&swap, Object::at_rest(kv)) {
+            self.release(&object).await;
         }
         Ok(match swap {
             Swap::Done(_) => true,
             // Somebody else deleted it: done as well.
             Swap::Changed { current, .. } => current.is_none(),
         })
+    }
+
+    /// What a deleted object was given can be given to others.
+    pub async fn release(&self, object: &Object) {
+        if self.served.kind.allocates
+            && let Ok(allocator) = self.allocator().await
+        {
+            allocator.release(object);
+        }
     }
 
     async fn allocator(&self) -> Result<&services::Allocator> {

@@ -152,6 +152,7 @@ async fn run(writing: &Writing<'_>, asked: &Asked, admit: bool) -> Result<Delete
         let swap = writing.api.store.delete(&kv.key, revision).await.map_err(|error| failed(&error))?;
         match swap {
             Swap::Done(done) => {
+                writing.release(&object).await;
                 object.set_revision(done);
                 return Ok(Deleted { object, gone: true, marked: false });
             }
