@@ -156,7 +156,7 @@ pub fn validate(object: &Object, resource: &Resource, rule: fn(&str) -> Vec<Stri
         causes.push(Cause::forbidden("metadata.namespace", "not allowed on this type"));
     }
     causes.extend(common(object));
-    causes.extend(finalizers(object));
+    causes.extend(finalizers(object, is_strict(resource)));
     causes
 }
 
@@ -269,14 +269,22 @@ fn owners(object: &Object) -> Vec<Cause> {
     causes
 }
 
-fn finalizers(object: &Object) -> Vec<Cause> {
+/// Source: kubernetes `pkg/apis/core/validation` checks more than apimachinery, which apiextensions calls directly.
+fn is_strict(resource: &Resource) -> bool {
+    let known =
+        corten_schema::builtin().resource(&resource.group, &resource.version, &resource.plural).is_some();
+    known && resource.group != "apiextensions.k8s.io"
+}
+
+/// `strict`: of upstream's own kinds, which want a domain; definitions of custom resources and their objects do not.
+fn finalizers(object: &Object, strict: bool) -> Vec<Cause> {
     const FIELD: &str = "metadata.finalizers";
     let mut causes = Vec::new();
     for (at, finalizer) in object.finalizers().enumerate() {
         for wrong in names::qualified(finalizer) {
             causes.push(Cause::invalid(FIELD, &finalizer.into(), wrong));
         }
-        if !finalizer.contains('/') && !["kubernetes", ORPHAN, FOREGROUND].contains(&finalizer) {
+        if strict && !finalizer.contains('/') && !["kubernetes", ORPHAN, FOREGROUND].contains(&finalizer) {
             let field = format!("{FIELD}[{at}]");
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             causes.push(Cause::invalid(field, &finalizer.into(), why));

@@ -39,7 +39,7 @@ impl Server {
     pub async fn on(data: &Path, port: u16, arguments: &[&str]) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("log"));
         let child = Command::new(PROGRAM)
-            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+            .args(["--bind-address=127.0.0.1", "--advertise-address=192.0.2.10"])
             .arg(format!("--secure-port={port}"))
             .arg(format!("--data-dir={}", data.join("d").display()))
             .args(arguments)
