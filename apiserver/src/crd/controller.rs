@@ -175,34 +175,67 @@ impl Definitions {
 
     /// Names may be free for others now: all are judged, which changes nothing of those that are right.
     async fn judge_all(
-        &self,
+        &mut self,
         client: &Client,
         ending: &mut BTreeSet<String>,
         ended: &mpsc::UnboundedSender<String>,
     ) {
-        for known in self.known.values() {
-            let definition = &known.definition;
-            if definition.deletion_timestamp().is_some() {
-                if definition.finalizers().any(|one| one == CLEANUP)
-                    && ending.insert(definition.name().to_owned())
-                {
-                    let (client, definition, ended) = (client.clone(), definition.clone(), ended.clone());
-                    tokio::spawn(async move {
-                        if let Err(error) = end(&client, &definition).await {
-                            tracing::warn!(definition = definition.name(), "its objects: {error}");
-                            tokio::time::sleep(RETRY).await;
-                        }
-                        ended.send(definition.name().to_owned()).ok();
-                    });
+        let names: Vec<_> = self.known.keys().cloned().collect();
+        for name in names {
+            let Some(known) = self.known.get(&name) else { continue };
+            let definition = known.definition.clone();
+            if definition.deletion_timestamp().is_none() {
+                if let Err(error) = self.accept(client, &definition).await {
+                    tracing::debug!(definition = name, "its names: {error}");
+                    again(name, ended);
                 }
                 continue;
             }
-            let all = self.known.values().map(|one| &one.definition);
-            if let Err(error) = accept(client, definition, all).await {
-                tracing::debug!(definition = definition.name(), "its names: {error}");
+            if definition.finalizers().any(|one| one == CLEANUP) && ending.insert(name.clone()) {
+                let (client, ended) = (client.clone(), ended.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = end(&client, &definition).await {
+                        tracing::warn!(definition = name, "its objects: {error}");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                    ended.send(name).ok();
+                });
             }
         }
     }
+
+    /// Gives a definition its names: serves it first, then says so in its status. Who reads `Established` finds it served.
+    async fn accept(&mut self, client: &Client, definition: &Object) -> kube::Result<()> {
+        let named = names::decide(definition, self.known.values().map(|one| &one.definition));
+        let mut new = definition.clone();
+        let status = new.0.entry("status").or_insert_with(|| json!({}));
+        status["acceptedNames"] = named.accepted;
+        status["observedGeneration"] = definition.generation().into();
+        names::set_conditions(&mut new, &named.conditions, &fresh::now());
+        if new.0.get("status") == definition.0.get("status") {
+            return Ok(());
+        }
+        let groups = BTreeSet::from([group_of(definition)]);
+        let name = definition.name().to_owned();
+        let served = Known { rows: rows(&new, &self.root), definition: new.clone() };
+        let before = self.known.insert(name.clone(), served);
+        self.publish(&groups);
+        let told = status_of(client, &new).await;
+        if let (Err(_), Some(before)) = (&told, before) {
+            self.known.insert(name, before);
+            self.publish(&groups);
+        }
+        told
+    }
+}
+
+/// Judges once more, after a while.
+fn again(name: String, ended: &mpsc::UnboundedSender<String>) {
+    let ended = ended.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(RETRY).await;
+        ended.send(name).ok();
+    });
 }
 
 fn group_of(definition: &Object) -> String {
@@ -226,24 +259,6 @@ fn described(row: &Served) -> openapi::Custom {
 fn definitions(client: &Client) -> kube::Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     kube::Api::all_with(client.clone(), &ApiResource::from_gvk(&kind))
-}
-
-/// Says in its status which names a definition has.
-async fn accept<'a>(
-    client: &Client,
-    definition: &Object,
-    all: impl Iterator<Item = &'a Object>,
-) -> kube::Result<()> {
-    let named = names::decide(definition, all);
-    let mut new = definition.clone();
-    let status = new.0.entry("status").or_insert_with(|| json!({}));
-    status["acceptedNames"] = named.accepted;
-    status["observedGeneration"] = definition.generation().into();
-    names::set_conditions(&mut new, &named.conditions, &fresh::now());
-    if new.0.get("status") == definition.0.get("status") {
-        return Ok(());
-    }
-    status_of(client, &new).await
 }
 
 /// Somebody else changed it meanwhile: the change comes to us, and it is judged again.
