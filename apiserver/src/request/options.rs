@@ -6,7 +6,7 @@ use corten_store::Revision;
 use http::StatusCode;
 
 use super::Query;
-use crate::kinds::Kind;
+use crate::registry::Served;
 use crate::select::{Fields, Labels};
 use crate::status::{Cause, Details, Result, Status};
 
@@ -62,11 +62,11 @@ impl Version {
 }
 
 impl ListOptions {
-    /// `kind` knows which fields can be selected.
+    /// `served` knows which fields can be selected.
     ///
     /// # Errors
     /// 400 of what cannot be read, 422 of what does not go together.
-    pub fn of(query: &Query, kind: &Kind) -> Result<Self> {
+    pub fn of(query: &Query, served: &Served) -> Result<Self> {
         let text = |name: &str| query.get(name).unwrap_or_default();
         let watch = query.flag("watch").unwrap_or(false);
         let options = Self {
@@ -90,7 +90,7 @@ impl ListOptions {
         if !causes.is_empty() {
             return Err(invalid(causes));
         }
-        options.fields.check(kind)?;
+        options.fields.check(served)?;
         Ok(options)
     }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::kinds::Kind;
 use crate::object::Object;
+use crate::registry::Served;
 use crate::status::{Result, Status};
 
 /// All terms must hold; in the order that upstream sorts them in.
@@ -47,13 +47,13 @@ impl Fields {
 
     /// # Errors
     /// 400: this kind has no such field to select by.
-    pub fn check(&self, kind: &Kind) -> Result<()> {
+    pub fn check(&self, served: &Served) -> Result<()> {
         let unknown = self.0.iter().find(|term| {
             !matches!(&*term.field, "metadata.name" | "metadata.namespace")
-                && (kind.field)(&Object::default(), &term.field).is_none()
+                && served.field(&Object::default(), &term.field).is_none()
         });
         match unknown {
-            Some(term) => Err(Status::bad_request(unknown_field(&term.field, kind))),
+            Some(term) => Err(Status::bad_request(unknown_field(&term.field, served))),
             None => Ok(()),
         }
     }
@@ -93,7 +93,7 @@ impl Term {
 }
 
 /// Upstream says it otherwise of kinds that have fields of their own to select by.
-fn unknown_field(field: &str, kind: &Kind) -> String {
+fn unknown_field(field: &str, served: &Served) -> String {
     const OWN: [&str; 8] = [
         "spec.nodeName",
         "spec.unschedulable",
@@ -104,7 +104,7 @@ fn unknown_field(field: &str, kind: &Kind) -> String {
         "type",
         "reason",
     ];
-    if OWN.iter().any(|own| (kind.field)(&Object::default(), own).is_some()) {
+    if served.is_custom() || OWN.iter().any(|own| served.field(&Object::default(), own).is_some()) {
         return format!("field label not supported: {field}");
     }
     let field = serde_json::Value::from(field);

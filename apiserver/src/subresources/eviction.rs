@@ -147,7 +147,7 @@ async fn delete_pod(writing: &Writing<'_>, asked: &Asked) -> Result<()> {
 async fn budgets(writing: &Writing<'_>, pod: &Object) -> Result<Vec<Object>> {
     let (group, version, plural) = BUDGETS;
     let Some(served) = writing.api.registry.find(group, version, plural) else { return Ok(Vec::new()) };
-    let options = ListOptions::of(&Query::default(), served.kind)?;
+    let options = ListOptions::of(&Query::default(), &served)?;
     let found = list::read(writing.api, &served, writing.namespace, &options).await?;
     let form = Form::of(&served);
     let mut budgets = Vec::new();

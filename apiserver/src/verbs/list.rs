@@ -28,7 +28,7 @@ pub async fn list(api: &Api, call: &Call, served: &Arc<Served>) -> Result<Answer
 /// # Errors
 /// As [`ListOptions::of`]; 400 when two names are asked for.
 pub fn options(call: &Call, served: &Served) -> Result<ListOptions> {
-    let mut options = ListOptions::of(&call.query, served.kind)?;
+    let mut options = ListOptions::of(&call.query, served)?;
     let name = &call.info.name;
     if !name.is_empty() {
         if options.fields.is_empty() {
@@ -197,7 +197,7 @@ pub fn selects(options: &ListOptions, served: &Served, object: &Object) -> bool 
     let field = |field: &str| match field {
         "metadata.name" => Cow::Borrowed(object.name()),
         "metadata.namespace" => Cow::Borrowed(object.namespace()),
-        _ => Cow::Owned((served.kind.field)(object, field).unwrap_or_default()),
+        _ => Cow::Owned(served.field(object, field).unwrap_or_default()),
     };
     options.labels.matches(label) && options.fields.matches(field)
 }
