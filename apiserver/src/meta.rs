@@ -363,7 +363,7 @@ mod tests {
             group: "".into(),
             version: "v1".into(),
             kind: kind.into(),
-            plural: "things".into(),
+            plural: "configmaps".into(),
             singular: "thing".into(),
             short_names: Vec::new().into(),
             categories: Vec::new().into(),
