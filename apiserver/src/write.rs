@@ -169,6 +169,7 @@ impl Writing<'_> {
             return Err(Status::new(StatusCode::INTERNAL_SERVER_ERROR, "", MESSAGE));
         }
         let name = object.name().to_owned();
+        self.complete(&mut object);
         let bytes = object.encode();
         if self.options.dry_run {
             if self.read(&name).await?.is_some() {
@@ -211,6 +212,19 @@ impl Writing<'_> {
             let mut status = serde_json::from_str(default).unwrap_or(Value::Null);
             defaults::apply(node, &mut status);
             object.0.insert("status".to_owned(), status);
+        }
+    }
+
+    /// The last step before an object is stored: the empty values that Go writes for fields that are no pointers.
+    fn complete(&self, object: &mut Object) {
+        if self.served.is_custom() {
+            return;
+        }
+        let stored = corten_schema::builtin().of_api_version(object.api_version(), object.kind());
+        if let Some(node) = stored {
+            let mut whole = Value::Object(std::mem::take(&mut object.0));
+            defaults::finish(node, &mut whole);
+            *object = Object::of(whole).unwrap_or_default();
         }
     }
 
@@ -289,6 +303,7 @@ impl Writing<'_> {
                 }
                 continue;
             }
+            self.complete(&mut new);
             let bytes = new.encode();
             if bytes == kv.value || same(&bytes, &kv.value) {
                 return self.answer(new, Some((kv.value.clone(), kv.mod_revision)), false);

@@ -55,8 +55,7 @@ pub async fn serve(api: &Api, call: &Call) -> Result<Response<Body>> {
             response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
             response
         }
-        // Nobody from 1.27 on asks for it when version 3 is there; it was only ever read as protobuf.
-        "openapi/v2" => return Err(no_openapi_v2()),
+        "openapi/v2" => openapi_v2(call)?,
         _ => match path.strip_prefix("openapi/v3") {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => {
                 openapi::serve(api, &call.headers, rest.trim_matches('/'), &call.query)
@@ -78,7 +77,18 @@ fn only_get(call: &Call) -> Result<()> {
     }
 }
 
-fn no_openapi_v2() -> Status {
-    const MESSAGE: &str = "OpenAPI v2 is not served: use /openapi/v3";
-    Status::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", MESSAGE)
+/// Version 2 without definitions, in the only form that clients read it in: kubectl asks for it when version 3 does not
+/// know a kind, and goes on when version 2 does not either. Source: gnostic `openapiv2/OpenAPIv2.proto`.
+fn openapi_v2(call: &Call) -> Result<Response<Body>> {
+    const FORM: &str = "application/com.github.proto-openapi.spec.v2";
+    // swagger = 1: "2.0"; info = 2: { title = 1: "Kubernetes", version = 2: "v1" }; paths = 8: {}.
+    const DOCUMENT: &[u8] = b"\x0a\x032.0\x12\x10\x0a\x0aKubernetes\x12\x02v1\x42\x00";
+    let accept =
+        call.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !accept.contains(FORM) {
+        const MESSAGE: &str = "OpenAPI v2 is not served as JSON: use /openapi/v3";
+        return Err(Status::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", MESSAGE));
+    }
+    const SENT: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    Ok(whole(StatusCode::OK, SENT, Bytes::from_static(DOCUMENT)))
 }
