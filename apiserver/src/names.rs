@@ -130,7 +130,7 @@ fn is_subdomain(text: &str) -> bool {
 }
 
 fn is_key(text: &str) -> bool {
-    between(text, |byte| byte.is_ascii_alphanumeric(), b"-_.")
+    between(text, u8::is_ascii_alphanumeric, b"-_.")
 }
 
 /// `ends` everywhere, and what is `within` also between the first and the last.

@@ -121,13 +121,14 @@ fn answer(case: &Case) -> (Result<Object, Status>, Vec<String>) {
         ..User::default()
     };
     let preparing = Preparing { user: &user, now: "2026-01-01T00:00:00Z" };
-    let refuse = |name: &str, causes: Vec<Cause>| match causes.is_empty() {
-        true => Ok(()),
-        false => {
+    let refuse = |name: &str, causes: Vec<Cause>| {
+        if causes.is_empty() {
+            Ok(())
+        } else {
             let mut once: Vec<Cause> = Vec::new();
             causes.into_iter().for_each(|cause| {
                 if !once.contains(&cause) {
-                    once.push(cause)
+                    once.push(cause);
                 }
             });
             Err(Status::invalid(row, name, once))

@@ -99,13 +99,11 @@ fn negotiate_websocket(headers: &HeaderMap, accepted: &[&str]) -> Result<Upgrade
 }
 
 fn pick(asked: Vec<String>, accepted: &[&str]) -> Result<String, Refusal> {
-    match asked.iter().find(|protocol| accepted.contains(&protocol.as_str())) {
-        Some(protocol) => Ok(protocol.clone()),
-        None => {
-            let accepted =
-                accepted.iter().filter(|name| !name.is_empty()).map(|&name| name.to_owned()).collect();
-            Err(Refusal::Protocol { asked, accepted })
-        }
+    if let Some(protocol) = asked.iter().find(|protocol| accepted.contains(&protocol.as_str())) {
+        Ok(protocol.clone())
+    } else {
+        let accepted = accepted.iter().filter(|name| !name.is_empty()).map(|&name| name.to_owned()).collect();
+        Err(Refusal::Protocol { asked, accepted })
     }
 }
 

@@ -34,7 +34,7 @@ pub fn table(roots: &Roots, lowered: &Lowered, facts: &Facts) -> String {
     let _ = writeln!(rust, "];\nstatic GROUPS: [Group; {}] = [", facts.groups.len());
     for group in &facts.groups {
         let versions: Vec<String> =
-            group[1].as_array().into_iter().flatten().map(|version| version.to_string()).collect();
+            group[1].as_array().into_iter().flatten().map(std::string::ToString::to_string).collect();
         let _ = writeln!(rust, "Group {{ name: {}, versions: &[{}] }},", group[0], versions.join(", "));
     }
     rust.push_str("];\n");
@@ -47,7 +47,7 @@ fn resource(row: &Value, ids: &BTreeMap<(&str, &str, &str), usize>, facts: &Fact
     let id = ids.get(&(group, version, kind))?;
     let columns = facts.columns.get(&format!("{group}/{version}/{plural}"));
     let subresources: Vec<String> =
-        row["subresources"].as_array().into_iter().flatten().map(|sub| subresource(sub)).collect();
+        row["subresources"].as_array().into_iter().flatten().map(subresource).collect();
     let columns: Vec<String> = columns.and_then(Value::as_array).into_iter().flatten().map(column).collect();
     let (stored_group, stored_version) = stored(group, version, kind);
     Some(format!(

@@ -69,7 +69,7 @@ struct Reader<'a> {
     layout: &'static str,
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     fn wrong(&self, element: &str) -> String {
         format!(
             "parsing time {:?} as {:?}: cannot parse {:?} as {element:?}",

@@ -14,6 +14,12 @@ pub struct World {
     pub registry: Arc<Registry>,
 }
 
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl World {
     pub fn new() -> Self {
         let store = Embedded::memory(Config::default()).expect("a store");

@@ -87,12 +87,11 @@ impl Kubelets {
         let config = |authority: Option<RootCertStore>, is_ours: bool| {
             let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
                 .with_safe_default_protocol_versions()?;
-            let builder = match authority {
-                Some(roots) => builder.with_root_certificates(roots),
-                None => {
-                    let any = Arc::new(AnyCertificate(Arc::clone(&provider)));
-                    builder.dangerous().with_custom_certificate_verifier(any)
-                }
+            let builder = if let Some(roots) = authority {
+                builder.with_root_certificates(roots)
+            } else {
+                let any = Arc::new(AnyCertificate(Arc::clone(&provider)));
+                builder.dangerous().with_custom_certificate_verifier(any)
             };
             match &identity {
                 Some((chain, key)) if is_ours => {

@@ -50,7 +50,7 @@ pub(super) async fn log(connect: Connect<'_>) -> Result<Answer> {
     }
     if !(200..=206).contains(&code.as_u16()) {
         let said = Limited::new(response.into_body(), MAX_ERROR).collect().await;
-        let said = said.map(|said| said.to_bytes()).unwrap_or_default();
+        let said = said.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         return Err(refused(code, &String::from_utf8_lossy(&said), pod.name()));
     }
     let mut answer = Response::new(response.into_body().map_err(Into::into).boxed_unsync());

@@ -19,7 +19,7 @@ use crate::api::Body;
 use crate::request::{Answer, Call};
 use crate::status::Result;
 
-const IDLE: Duration = Duration::from_secs(4 * 3600);
+const IDLE: Duration = Duration::from_hours(4);
 const PING: Duration = Duration::from_secs(5);
 const MAX_ERROR: usize = 64 << 10;
 
@@ -78,7 +78,7 @@ async fn kubelet(location: &Location, options: Options) -> std::result::Result<C
     let mut response = location.send(request).await.map_err(|error| sending(&error))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let said = Limited::new(response.into_body(), MAX_ERROR).collect().await;
-        let said = said.map(|said| said.to_bytes()).unwrap_or_default();
+        let said = said.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         return Err(format!("unable to upgrade connection: {}", message(&said)));
     }
     let protocol = response.headers().get(PROTOCOL).and_then(|protocol| protocol.to_str().ok());

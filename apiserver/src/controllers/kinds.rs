@@ -9,7 +9,7 @@ use kube::discovery::{ApiCapabilities, ApiResource, Discovery, Scope, verbs};
 /// The server does not tell.
 pub async fn deletable(client: &Client) -> kube::Result<Vec<(ApiResource, ApiCapabilities)>> {
     let known = Discovery::new(client.clone()).run_aggregated().await?;
-    let all = known.groups().flat_map(|group| group.recommended_resources());
+    let all = known.groups().flat_map(kube::discovery::ApiGroup::recommended_resources);
     let of_use = |(resource, can): &(ApiResource, ApiCapabilities)| {
         can.supports_operation(verbs::DELETE)
             && can.supports_operation(verbs::LIST)
@@ -26,7 +26,7 @@ pub async fn deletable(client: &Client) -> kube::Result<Vec<(ApiResource, ApiCap
 /// As [`deletable`].
 pub async fn in_namespaces(client: &Client) -> kube::Result<Vec<(ApiResource, ApiCapabilities)>> {
     let known = Discovery::new(client.clone()).run_aggregated().await?;
-    let all = known.groups().flat_map(|group| group.recommended_resources());
+    let all = known.groups().flat_map(kube::discovery::ApiGroup::recommended_resources);
     let of_use = |(_, can): &(ApiResource, ApiCapabilities)| {
         can.scope == Scope::Namespaced
             && can.supports_operation(verbs::DELETE)

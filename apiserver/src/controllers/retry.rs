@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 const FIRST: Duration = Duration::from_millis(5);
-const LAST: Duration = Duration::from_secs(60);
+const LAST: Duration = Duration::from_mins(1);
 
 /// Keys that wait for their work, each once.
 pub struct Queue<K> {

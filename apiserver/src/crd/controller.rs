@@ -27,7 +27,7 @@ use crate::registry::{ROOT, Served};
 
 const RETRY: Duration = Duration::from_millis(500);
 /// How long one try waits for objects to go. As upstream.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// All definitions, and what they let be served.
 pub struct Definitions {

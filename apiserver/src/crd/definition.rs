@@ -569,25 +569,22 @@ impl Walk<'_> {
         let keys = Value::from(schema.list_map_keys.clone());
         for (nth, key) in schema.list_map_keys.iter().enumerate() {
             let property = |field: &str| at(&format!("items.properties[{key}].{field}"));
-            match item.properties.get(key) {
-                Some(of) => {
-                    if matches!(&*of.ty, "array" | "object") {
-                        let what = "must be a scalar type if parent array's x-kubernetes-list-type is map";
-                        self.push(Cause::invalid(property("type"), &item.ty.as_str().into(), what));
-                    }
-                    if !item.required.contains(key) && of.default.is_none() {
-                        let what = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
-                        self.push(Cause::required(property("default"), what));
-                    }
-                    if of.nullable {
-                        let what = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
-                        self.push(Cause::forbidden(property("nullable"), what));
-                    }
+            if let Some(of) = item.properties.get(key) {
+                if matches!(&*of.ty, "array" | "object") {
+                    let what = "must be a scalar type if parent array's x-kubernetes-list-type is map";
+                    self.push(Cause::invalid(property("type"), &item.ty.as_str().into(), what));
                 }
-                None => {
-                    let what = "entries must all be names of item properties";
-                    self.push(Cause::invalid(at("x-kubernetes-list-map-keys"), &keys, what));
+                if !item.required.contains(key) && of.default.is_none() {
+                    let what = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+                    self.push(Cause::required(property("default"), what));
                 }
+                if of.nullable {
+                    let what = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
+                    self.push(Cause::forbidden(property("nullable"), what));
+                }
+            } else {
+                let what = "entries must all be names of item properties";
+                self.push(Cause::invalid(at("x-kubernetes-list-map-keys"), &keys, what));
             }
             if schema.list_map_keys[..nth].contains(key) {
                 let what = "must not contain duplicate entries";

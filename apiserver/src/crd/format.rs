@@ -67,7 +67,7 @@ pub fn fits(format: &str, text: &str) -> bool {
         "duration" => matches(
             r"^[+-]?((\d+\.?\d*|\.\d+)\s*(ns|nanos?|nanoseconds?|us|µs|μs|micros?|microseconds?|ms|millis?|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?)\s*)+$|^0$",
         ),
-        "email" => matches(r#"^([^<>]*<)?[^@\s<>]+@[^@\s<>]+>?$"#),
+        "email" => matches(r"^([^<>]*<)?[^@\s<>]+@[^@\s<>]+>?$"),
         "hexcolor" => matches("^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$"),
         "hostname" => hostname(text),
         "ipv4" => text.parse::<Ipv4Addr>().is_ok(),

@@ -69,20 +69,17 @@ pub fn decide<'a>(definition: &Object, all: impl Iterator<Item = &'a Object>) ->
 
     let was_established = is(definition, "Established");
     let mut conditions = Vec::new();
-    match refused {
-        Some((reason, message)) => {
-            conditions.push(Condition::new("NamesAccepted", false, reason, message));
-            if !was_established {
-                let message = "not all names are accepted";
-                conditions.push(Condition::new("Established", false, "NotAccepted", message));
-            }
+    if let Some((reason, message)) = refused {
+        conditions.push(Condition::new("NamesAccepted", false, reason, message));
+        if !was_established {
+            let message = "not all names are accepted";
+            conditions.push(Condition::new("Established", false, "NotAccepted", message));
         }
-        None => {
-            conditions.push(Condition::new("NamesAccepted", true, "NoConflicts", "no conflicts found"));
-            if !was_established {
-                let message = "the initial names have been accepted";
-                conditions.push(Condition::new("Established", true, "InitialNamesAccepted", message));
-            }
+    } else {
+        conditions.push(Condition::new("NamesAccepted", true, "NoConflicts", "no conflicts found"));
+        if !was_established {
+            let message = "the initial names have been accepted";
+            conditions.push(Condition::new("Established", true, "InitialNamesAccepted", message));
         }
     }
     Named { accepted, conditions }

@@ -29,32 +29,32 @@ fn rules(object: &Object, namespaced: bool) -> Vec<Cause> {
     let root = At::root(object);
     for rule in root.field("rules").items() {
         let field = |name| rule.field(name);
-        if field("verbs").len() == 0 {
+        if field("verbs").is_empty() {
             field("verbs").required("verbs must contain at least one value", &mut out);
         }
         let paths = field("nonResourceURLs");
         let resources = ["apiGroups", "resources", "resourceNames"].map(field);
-        if paths.len() > 0 {
+        if !paths.is_empty() {
             if namespaced {
                 paths.invalid("namespaced rules cannot apply to non-resource URLs", &mut out);
             }
-            if resources.iter().any(|list| list.len() > 0) {
+            if resources.iter().any(|list| !list.is_empty()) {
                 let detail = "rules cannot apply to both regular resources and non-resource URLs";
                 paths.invalid(detail, &mut out);
             }
             continue;
         }
-        if resources[0].len() == 0 {
+        if resources[0].is_empty() {
             resources[0].required("resource rules must supply at least one api group", &mut out);
         }
-        if resources[1].len() == 0 {
+        if resources[1].is_empty() {
             resources[1].required("resource rules must supply at least one resource", &mut out);
         }
     }
     let aggregation = root.field("aggregationRule");
     if aggregation.is_set() && !namespaced {
         let selectors = aggregation.field("clusterRoleSelectors");
-        if selectors.len() == 0 {
+        if selectors.is_empty() {
             let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
             selectors.required(detail, &mut out);
         }
@@ -260,7 +260,7 @@ fn signing_request(object: &Object, out: &mut Causes) {
         request.invalid(why, out);
     }
     let usages = spec.field("usages");
-    if usages.len() == 0 {
+    if usages.is_empty() {
         usages.required("", out);
     }
     for usage in usages.items().filter(|usage| !USAGES.contains(&usage.text())) {

@@ -241,7 +241,7 @@ fn scaling_rules(at: &At<'_>, out: &mut Causes) {
     }
     at.field("selectPolicy").one_of_if_set(&["Disabled", "Max", "Min"], out);
     let policies = at.field("policies");
-    if policies.len() == 0 {
+    if policies.is_empty() {
         policies.required("must specify at least one Policy", out);
     }
     for policy in policies.items() {

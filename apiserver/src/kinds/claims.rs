@@ -89,7 +89,7 @@ const ACCESS: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "Rea
 
 pub fn validate_spec(spec: &At<'_>, out: &mut Causes) {
     let modes = spec.field("accessModes");
-    if modes.len() == 0 {
+    if modes.is_empty() {
         modes.required("at least 1 access mode is required", out);
     }
     labels::selector(&spec.field("selector"), out);
@@ -175,7 +175,8 @@ fn validate_update(new: &Object, old: &Object) -> Vec<Cause> {
     }
     let bound = new.text(&["status", "phase"]) == "Bound";
     if bound {
-        for (now, then) in [(&mut now, &then)] {
+        {
+            let (now, then) = (&mut now, &then);
             now["resources"]["requests"]["storage"] = then["resources"]["requests"]["storage"].clone();
             now["volumeAttributesClassName"] = then["volumeAttributesClassName"].clone();
         }

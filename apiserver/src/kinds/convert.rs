@@ -197,8 +197,9 @@ fn metric_to_v2(metric: &Value) -> Value {
         let mut target = Map::new();
         let field = |key: &str| from.get(key).filter(|value| !value.is_null() && !key.is_empty()).cloned();
         let share = field("targetAverageUtilization");
-        let is_zero =
-            |amount: &Value| super::quantity::Quantity::of(amount).is_none_or(|amount| amount.is_zero());
+        let is_zero = |amount: &Value| {
+            super::quantity::Quantity::of(amount).is_none_or(super::quantity::Quantity::is_zero)
+        };
         let kind = match (
             &share,
             field(value).filter(|value| !is_zero(value) || source != "object"),

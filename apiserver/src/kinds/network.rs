@@ -64,7 +64,7 @@ fn ingress(object: &Object, out: &mut Causes) {
     let root = At::root(object);
     let spec = root.field("spec");
     let (rules, default) = (spec.field("rules"), spec.field("defaultBackend"));
-    if rules.len() == 0 && !default.is_set() {
+    if rules.is_empty() && !default.is_set() {
         spec.invalid_value(rules.value(), "either `defaultBackend` or `rules` must be specified", out);
     }
     if default.is_set() {
@@ -80,7 +80,7 @@ fn ingress(object: &Object, out: &mut Causes) {
         }
         let http = rule.field("http");
         if http.is_set() {
-            if http.field("paths").len() == 0 {
+            if http.field("paths").is_empty() {
                 http.field("paths").required("", out);
             }
             http.field("paths").items().for_each(|path| ingress_path(&path, out));
@@ -354,7 +354,7 @@ pub static ENDPOINTS: Kind = Kind {
 fn endpoints(object: &Object, out: &mut Causes) {
     for subset in At::root(object).field("subsets").items() {
         let lists = ["addresses", "notReadyAddresses"].map(|name| subset.field(name));
-        if lists.iter().all(|list| list.len() == 0) {
+        if lists.iter().all(super::validate::At::is_empty) {
             subset.required("must specify `addresses` or `notReadyAddresses`", out);
         }
         for address in lists.iter().flat_map(|list| list.items().collect::<Vec<_>>()) {
@@ -444,7 +444,7 @@ fn slice(object: &Object, out: &mut Causes) {
     }
     for endpoint in endpoints.items() {
         let addresses = endpoint.field("addresses");
-        if addresses.len() == 0 {
+        if addresses.is_empty() {
             addresses.required("must contain at least 1 address", out);
         } else if addresses.len() > 100 {
             addresses.too_many(100, out);
@@ -531,7 +531,7 @@ pub static SERVICE_CIDR: Kind = Kind {
     validate: |object| {
         let mut out = Causes::new();
         let list = At::root(object).down(&["spec", "cidrs"]);
-        if list.len() == 0 {
+        if list.is_empty() {
             list.required("at least one CIDR required", &mut out);
         }
         if list.len() > 2 {

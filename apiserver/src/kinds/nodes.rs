@@ -99,7 +99,7 @@ fn update(new: &Object, old: &Object) -> Causes {
     let (root, before) = (At::root(new), At::root(old));
     let (spec, before) = (root.field("spec"), before.field("spec"));
     let (ranges, had) = (spec.field("podCIDRs"), before.field("podCIDRs"));
-    if had.len() > 0 && !same(ranges.value(), had.value()) {
+    if !had.is_empty() && !same(ranges.value(), had.value()) {
         ranges.forbidden("node updates may not change podCIDR except from \"\" to valid", &mut out);
     }
     let (id, had) = (spec.field("providerID"), before.field("providerID"));

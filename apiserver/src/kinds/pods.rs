@@ -174,10 +174,10 @@ fn validate(object: &Object) -> Vec<Cause> {
     let mut out = Causes::new();
     let (root, spec) = meta_and_spec(object, &mut out);
     let ephemeral = spec.field("ephemeralContainers");
-    if ephemeral.len() > 0 {
+    if !ephemeral.is_empty() {
         ephemeral.forbidden("cannot be set on create", &mut out);
     }
-    if !spec.field("nodeName").is_empty() && spec.field("schedulingGates").len() > 0 {
+    if !spec.field("nodeName").is_empty() && !spec.field("schedulingGates").is_empty() {
         let detail = "cannot be set until all schedulingGates have been cleared";
         spec.field("nodeName").forbidden(detail, &mut out);
     }
@@ -228,7 +228,7 @@ fn validate_update(new: &Object, old: &Object) -> Vec<Cause> {
     let mut munged = new.0.get("spec").cloned().unwrap_or_default();
     let old_spec = old.0.get("spec").cloned().unwrap_or_default();
     munge(&mut munged, &old_spec);
-    if before.field("schedulingGates").len() > 0 {
+    if !before.field("schedulingGates").is_empty() {
         gated(&mut munged, &old_spec, &spec, &mut out);
     }
     if !same(&munged, &old_spec) {

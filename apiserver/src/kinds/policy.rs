@@ -193,7 +193,7 @@ fn limit(item: &At<'_>, kind: &str, out: &mut Causes) {
     for name in LISTS {
         let list = item.field(name);
         if kind == "Pod" && matches!(name, "default" | "defaultRequest") {
-            if list.len() > 0 {
+            if !list.is_empty() {
                 list.forbidden("may not be specified when `type` is 'Pod'", out);
             }
             continue;
@@ -374,12 +374,12 @@ fn quota(object: &Object) -> Vec<Cause> {
             scope.shown_at(at.path().field("scopeName")).invalid("unsupported scope", &mut out);
         }
         match operator.text() {
-            "In" | "NotIn" if values.len() == 0 => {
+            "In" | "NotIn" if values.is_empty() => {
                 let detail =
                     "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
                 values.shown_at(at.path().field("values")).required(detail, &mut out);
             }
-            "Exists" | "DoesNotExist" if values.len() > 0 => {
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
                 let detail =
                     "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
                 values.shown_at(at.path().field("values")).invalid(detail, &mut out);

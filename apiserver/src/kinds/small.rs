@@ -73,7 +73,7 @@ pub static EVENT: Kind = Kind {
         out
     },
     field: event_field,
-    ttl: Some(Duration::from_secs(3600)),
+    ttl: Some(Duration::from_hours(1)),
     create_on_update: true,
     ..Kind::PLAIN
 };
@@ -91,12 +91,7 @@ fn event(object: &Object) -> Vec<Cause> {
     let other =
         |out: &mut Causes| at.invalid_value(&space.text().into(), "does not match event.namespace", out);
     let own = object.namespace();
-    if !time.is_set() {
-        let fits = if space.is_empty() { matches!(own, "" | "default") } else { own == space.text() };
-        if !fits {
-            other(&mut out);
-        }
-    } else {
+    if time.is_set() {
         if space.is_empty() && !matches!(own, "default" | "kube-system") {
             other(&mut out);
         }
@@ -116,6 +111,11 @@ fn event(object: &Object) -> Vec<Cause> {
         if message.len() > 1024 {
             let at = message.shown_at(Path::of(&["message"]));
             at.invalid_value(&"".into(), "can have at most 1024 characters", &mut out);
+        }
+    } else {
+        let fits = if space.is_empty() { matches!(own, "" | "default") } else { own == space.text() };
+        if !fits {
+            other(&mut out);
         }
     }
     At::root(object)
@@ -319,7 +319,7 @@ fn full_name(at: &At<'_>, out: &mut Causes) {
 
 fn webhook_rule(rule: &At<'_>, out: &mut Causes) {
     let alone = |list: &At<'_>, what: &str, out: &mut Causes| {
-        if list.len() == 0 {
+        if list.is_empty() {
             list.required("", out);
         }
         if list.len() > 1 && list.texts().any(|one| one == "*") {
@@ -334,14 +334,14 @@ fn webhook_rule(rule: &At<'_>, out: &mut Causes) {
     alone(&rule.field("apiGroups"), "API groups", out);
     alone(&rule.field("apiVersions"), "API versions", out);
     let resources = rule.field("resources");
-    if resources.len() == 0 {
+    if resources.is_empty() {
         resources.required("", out);
     }
     rule.field("scope").one_of_if_set(&["*", "Cluster", "Namespaced"], out);
 }
 
 fn review_versions(at: &At<'_>, out: &mut Causes) {
-    if at.len() == 0 {
+    if at.is_empty() {
         return at.required("must specify one of v1, v1beta1", out);
     }
     let mut seen = Vec::new();

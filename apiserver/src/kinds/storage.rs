@@ -113,11 +113,11 @@ const SOURCES: &[(&str, Check)] = &[
 
 fn persistent_volume(spec: &At<'_>, out: &mut Causes) {
     let (modes, capacity) = (spec.field("accessModes"), spec.field("capacity"));
-    if modes.len() == 0 {
+    if modes.is_empty() {
         modes.required("", out);
     }
     claims::access_modes(&modes, out);
-    if capacity.len() == 0 {
+    if capacity.is_empty() {
         capacity.required("", out);
     }
     if !capacity.has("storage") || capacity.len() > 1 {
@@ -227,7 +227,7 @@ fn class(object: &Object, out: &mut Causes) {
         let mut seen = Vec::new();
         for item in term.field("matchLabelExpressions").items() {
             let (key, values) = (item.field("key"), item.field("values"));
-            if values.len() == 0 {
+            if values.is_empty() {
                 values.required("", out);
             }
             let mut among = Vec::new();
@@ -279,7 +279,7 @@ pub static ATTRIBUTES_CLASS: Kind = Kind {
         let root = At::root(object);
         provisioner(&root.field("driverName"), &mut out);
         parameters(&root.field("parameters"), &mut out);
-        if root.field("parameters").len() == 0 {
+        if root.field("parameters").is_empty() {
             root.field("parameters").required("must contain at least one key/value pair", &mut out);
         }
         out

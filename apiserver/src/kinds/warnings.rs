@@ -264,7 +264,10 @@ pub fn address(at: &At<'_>, out: &mut Vec<String>) {
         }
         Ok(IpAddr::V4(_)) => {}
         _ => {
-            out.push(format!("{}: non-standard IP address \"{text}\" is invalid: use \"{meant}\"", at.path()))
+            out.push(format!(
+                "{}: non-standard IP address \"{text}\" is invalid: use \"{meant}\"",
+                at.path()
+            ));
         }
     }
 }

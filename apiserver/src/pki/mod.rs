@@ -26,12 +26,12 @@ pub use kubeconfig::{Credentials, render as render_kubeconfig};
 pub use leaf::{Leaf, Usage, issue, issue_for};
 
 /// Source: kubeadm `constants.go`.
-pub const CERTIFICATE_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
-pub const AUTHORITY_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub const CERTIFICATE_VALIDITY: Duration = Duration::from_hours(8760);
+pub const AUTHORITY_VALIDITY: Duration = Duration::from_hours(87600);
 /// Clocks of clients may be behind ours.
-const BACKDATE: Duration = Duration::from_secs(300);
+const BACKDATE: Duration = Duration::from_mins(5);
 /// A leaf with less time than this is renewed.
-const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
+const RENEW_BEFORE: Duration = Duration::from_hours(720);
 
 /// What the files must say.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// `None` once it is said that there is none.
 fn kubectl() -> Option<PathBuf> {

@@ -28,7 +28,7 @@ async fn echo(address: std::net::IpAddr) -> u16 {
                     head.headers.get("x-forwarded-uri").and_then(|uri| uri.to_str().ok()).unwrap_or("-");
                 let text =
                     format!("{} {} {forwarded} {}", head.method, head.uri, String::from_utf8_lossy(&body));
-                Ok::<_, http::Error>(answer.body(Full::new(Bytes::from(text)))?)
+                answer.body(Full::new(Bytes::from(text)))
             });
             tokio::spawn(
                 hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service),

@@ -50,6 +50,12 @@ impl Told {
 pub const JSON: &str = "application/json";
 pub const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Server {
     pub fn new() -> Self {
         let store = Embedded::memory(Config::default()).expect("memory is there");

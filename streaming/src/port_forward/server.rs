@@ -57,12 +57,13 @@ impl Server {
             let incoming = match oldest {
                 None => self.connection.accept().await?,
                 Some(since) => {
-                    match tokio::time::timeout_at(since + PAIR_TIMEOUT, self.connection.accept()).await {
-                        Ok(incoming) => incoming?,
-                        Err(_) => {
-                            self.give_up().await;
-                            continue;
-                        }
+                    if let Ok(incoming) =
+                        tokio::time::timeout_at(since + PAIR_TIMEOUT, self.connection.accept()).await
+                    {
+                        incoming?
+                    } else {
+                        self.give_up().await;
+                        continue;
                     }
                 }
             };

@@ -46,7 +46,7 @@ pub struct Config {
 impl Config {
     /// As the kubelet and clients of it have it: four hours of silence.
     pub fn new(side: Side) -> Self {
-        Self { side, idle: Some(Duration::from_secs(4 * 3600)), ping: None, max_streams: 1024 }
+        Self { side, idle: Some(Duration::from_hours(4)), ping: None, max_streams: 1024 }
     }
 }
 

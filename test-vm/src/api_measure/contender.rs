@@ -31,7 +31,7 @@ impl Contender {
     }
 
     async fn ready(server: Box<dyn ControlPlane + Send + Sync>, start: Instant) -> Result<(Self, f64)> {
-        let deadline = start + Duration::from_secs(60);
+        let deadline = start + Duration::from_mins(1);
         loop {
             if let Ok(client) = client(&server.kubeconfig()).await {
                 let contender = Self { server, client };

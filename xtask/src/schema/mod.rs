@@ -38,12 +38,11 @@ struct Record {
 pub fn task(args: &Args) -> Result<ExitCode> {
     let What::Record(record) = &args.what;
     let started;
-    let server = match (&record.server, &record.token) {
-        (Some(url), Some(token)) => &server::Server::at(url, token),
-        _ => {
-            started = server::Started::start()?;
-            started.server()
-        }
+    let server = if let (Some(url), Some(token)) = (&record.server, &record.token) {
+        &server::Server::at(url, token)
+    } else {
+        started = server::Started::start()?;
+        started.server()
     };
     types::record(server)?;
     resources::record(server)?;

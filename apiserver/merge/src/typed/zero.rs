@@ -13,7 +13,7 @@ pub(crate) fn zero(node: Node<'_>) -> Map<String, Value> {
         let child = node.at(field.ty);
         match (child.ty(), field.default.as_deref()) {
             (Type::Object(_), Some("{}")) => {
-                drop(map.insert(field.name.to_string(), Value::Object(zero(child))))
+                drop(map.insert(field.name.to_string(), Value::Object(zero(child))));
             }
             (_, Some(zero @ ("\"\"" | "0" | "false"))) => {
                 map.insert(field.name.to_string(), serde_json::from_str(zero).expect("a zero is JSON"));

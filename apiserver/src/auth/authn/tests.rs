@@ -157,7 +157,7 @@ async fn a_client_certificate_names_user_and_groups() {
 async fn an_expired_certificate_is_refused_also_when_it_was_known() {
     let setup = setup();
     let leaf = Leaf::client("jane", &[]);
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let (pem, _) = pki::issue_for(&leaf, &setup.ca, hour, SystemTime::now()).expect("a certificate");
     let chain = [der(&pem)];
     setup.ask(&[], &chain).await.expect("jane");

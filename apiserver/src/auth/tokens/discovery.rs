@@ -45,6 +45,6 @@ impl ServiceAccountTokens {
 
     /// `application/jwk-set+json`.
     pub fn jwks(&self) -> Value {
-        json!({ "keys": self.keys.iter().map(|key| key.jwk()).collect::<Vec<_>>() })
+        json!({ "keys": self.keys.iter().map(super::keys::PublicKey::jwk).collect::<Vec<_>>() })
     }
 }

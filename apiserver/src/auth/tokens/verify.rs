@@ -14,9 +14,9 @@ use crate::fresh;
 use crate::object::Object;
 
 /// Clocks differ; what was deleted so long ago is gone. Source: go-jose `jwt.DefaultLeeway`.
-const LEEWAY: Duration = Duration::from_secs(60);
+const LEEWAY: Duration = Duration::from_mins(1);
 /// A right signature is remembered so long.
-const REMEMBERED: Duration = Duration::from_secs(600);
+const REMEMBERED: Duration = Duration::from_mins(10);
 
 impl ServiceAccountTokens {
     /// `None`: it is no token of ours.

@@ -192,7 +192,7 @@ fn warn(object: &Object) -> Vec<String> {
         if !text("loadBalancerIP").is_empty() {
             out.push("spec.loadBalancerIP is ignored for headless services".to_owned());
         }
-        if externals.len() > 0 {
+        if !externals.is_empty() {
             out.push("spec.externalIPs is ignored for headless services".to_owned());
         }
         if text("sessionAffinity") != "None" {
@@ -201,7 +201,7 @@ fn warn(object: &Object) -> Vec<String> {
     }
     externals.items().for_each(|one| warnings::address(&one, &mut out));
     let named = text("type") == "ExternalName";
-    if externals.len() > 0 && !headless && !named {
+    if !externals.is_empty() && !headless && !named {
         out.push(
             "spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned(),
         );
@@ -210,7 +210,7 @@ fn warn(object: &Object) -> Vec<String> {
         warnings::address(&spec.field("loadBalancerIP"), &mut out);
     }
     spec.field("loadBalancerSourceRanges").items().for_each(|one| warnings::network(&one, &mut out));
-    if named && externals.len() > 0 {
+    if named && !externals.is_empty() {
         out.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
     }
     if !named && !text("externalName").is_empty() {

@@ -28,7 +28,7 @@ pub fn service(object: &Object, old: Option<&Object>, out: &mut Causes) {
     }
     let (ports, kind) = (spec.field("ports"), spec.field("type"));
     let headless = is_headless(&spec);
-    if ports.len() == 0 && !headless && kind.text() != "ExternalName" {
+    if ports.is_empty() && !headless && kind.text() != "ExternalName" {
         ports.required("", out);
     }
     by_type(&spec, headless, out);
@@ -116,10 +116,8 @@ fn affinity(spec: &At<'_>, out: &mut Causes) {
     let config = spec.field("sessionAffinityConfig");
     let timeout = config.down(&["clientIP", "timeoutSeconds"]);
     match kind.text() {
-        "ClientIP" => {
-            if !(1..=86_400).contains(&timeout.int()) {
-                timeout.invalid("must be greater than 0 and less than 86400", out);
-            }
+        "ClientIP" if !(1..=86_400).contains(&timeout.int()) => {
+            timeout.invalid("must be greater than 0 and less than 86400", out);
         }
         "None" if config.is_set() => {
             config.forbidden("must not be set when session affinity is None", out);
@@ -137,10 +135,10 @@ pub fn cluster_ips(object: &Object, out: &mut Causes) {
     }
     let (one, all) = (spec.field("clusterIP"), spec.field("clusterIPs"));
     if one.is_empty() {
-        if all.len() > 0 {
+        if !all.is_empty() {
             all.invalid("must be empty when `clusterIP` is not specified", out);
         }
-    } else if all.len() == 0 {
+    } else if all.is_empty() {
         all.required("", out);
     } else if all.texts().next() != Some(one.text()) {
         all.invalid("first value must match `clusterIP`", out);
@@ -235,7 +233,7 @@ fn source_ranges(spec: &At<'_>, annotations: &At<'_>, old: Option<&Object>, out:
     let ranges =
         spec.field("loadBalancerSourceRanges").shown_at(spec.path().field("LoadBalancerSourceRanges"));
     let annotation = annotations.key(RANGES);
-    if ranges.len() > 0 {
+    if !ranges.is_empty() {
         if !balanced {
             ranges.forbidden(WRONG, out);
         }
@@ -341,7 +339,7 @@ fn list_update(spec: &At<'_>, old: &At<'_>, field: &'static str, what: &str, out
         return;
     }
     let shrinks = then.len() > now.len();
-    if shrinks && spec.field("clusterIPs").len() == 0 {
+    if shrinks && spec.field("clusterIPs").is_empty() {
         at(0).invalid(format_args!("primary {what} can not be unset"), out);
     }
     if !then.is_empty() && !now.is_empty() && now[0] != then[0] {
@@ -358,7 +356,7 @@ fn list_update(spec: &At<'_>, old: &At<'_>, field: &'static str, what: &str, out
 pub fn status(object: &Object, out: &mut Causes) {
     let root = At::root(object);
     let list = root.down(&["status", "loadBalancer", "ingress"]);
-    if root.down(&["spec", "type"]).text() != "LoadBalancer" && list.len() > 0 {
+    if root.down(&["spec", "type"]).text() != "LoadBalancer" && !list.is_empty() {
         return list.forbidden("may only be used when `spec.type` is 'LoadBalancer'", out);
     }
     for item in list.items() {

@@ -11,7 +11,7 @@ pub const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 pub const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
 
 pub fn containers(at: &At<'_>, pod: &Pod<'_>, out: &mut Causes) {
-    if at.len() == 0 {
+    if at.is_empty() {
         return at.required("", out);
     }
     let mut seen = Vec::new();
@@ -362,13 +362,13 @@ fn resize_policy(at: &At<'_>, pod: &Pod<'_>, out: &mut Causes) {
 
 fn restart_policy(at: &At<'_>, out: &mut Causes) {
     let (policy, rules) = (at.field("restartPolicy"), at.field("restartPolicyRules"));
-    if !policy.is_set() {
-        if rules.len() == 0 {
+    if policy.is_set() {
+        policy.one_of_if_set(&["Always", "Never", "OnFailure"], out);
+    } else {
+        if rules.is_empty() {
             return;
         }
         policy.required("must specify restartPolicy when restart rules are used", out);
-    } else {
-        policy.one_of_if_set(&["Always", "Never", "OnFailure"], out);
     }
     if rules.len() > 20 {
         rules.too_many(20, out);

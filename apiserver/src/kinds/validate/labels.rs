@@ -45,10 +45,10 @@ pub fn selector(at: &At<'_>, out: &mut Causes) {
 fn requirement(at: &At<'_>, out: &mut Causes) {
     let values = at.field("values");
     match at.field("operator").text() {
-        "In" | "NotIn" if values.len() == 0 => {
+        "In" | "NotIn" if values.is_empty() => {
             values.required("must be specified when `operator` is 'In' or 'NotIn'", out);
         }
-        "Exists" | "DoesNotExist" if values.len() > 0 => {
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
             values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'", out);
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" => {}

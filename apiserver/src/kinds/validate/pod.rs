@@ -144,7 +144,7 @@ fn dns(at: &At<'_>, out: &mut Causes) {
         if !config.is_set() {
             return config.required("must provide `dnsConfig` when `dnsPolicy` is None", out);
         }
-        if servers.len() == 0 {
+        if servers.is_empty() {
             let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
             return servers.required(detail, out);
         }
@@ -211,7 +211,7 @@ fn host_users(at: &At<'_>, pod: &Pod<'_>, out: &mut Causes) {
         }
     }
     for container in all_containers(at) {
-        if container.field("volumeDevices").len() > 0 {
+        if !container.field("volumeDevices").is_empty() {
             container.field("volumeDevices").forbidden("when `hostUsers` is false", out);
         }
     }
@@ -357,7 +357,7 @@ pub fn template(at: &At<'_>, out: &mut Causes) {
     spec(&of_spec, false, "", out);
     profiles_match(&meta.field("annotations"), &of_spec, out);
     let ephemeral = of_spec.field("ephemeralContainers");
-    if ephemeral.len() > 0 {
+    if !ephemeral.is_empty() {
         ephemeral.forbidden("ephemeral containers not allowed in pod template", out);
     }
 }

@@ -75,7 +75,7 @@ fn handler(at: &At<'_>, kinds: &[&'static str], grace: Option<i64>, out: &mut Ca
         found = true;
         match *kind {
             "exec" => {
-                if action.field("command").len() == 0 {
+                if action.field("command").is_empty() {
                     action.field("command").required("", out);
                 }
             }

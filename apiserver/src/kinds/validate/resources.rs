@@ -200,7 +200,7 @@ fn huge_pages(key: &str, entry: &At<'_>, out: &mut Causes) -> bool {
     let Some(page) = key.strip_prefix(HUGE_PAGES) else { return false };
     let Some(quantity) = Quantity::of(entry.value()) else { return true };
     let page = Quantity::parse(page).filter(|page| page.is_positive() && page.is_whole());
-    if !page.is_some_and(|page| quantity.value() % page.value() == 0) {
+    if page.is_none_or(|page| quantity.value() % page.value() != 0) {
         let detail = format_args!("{quantity} is not positive integer multiple of {key}").to_string();
         entry.invalid_value(&quantity.to_string().into(), detail, out);
     }

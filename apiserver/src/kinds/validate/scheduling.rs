@@ -37,7 +37,7 @@ fn weight(term: &At<'_>, out: &mut Causes) {
 
 pub fn node_selector(at: &At<'_>, out: &mut Causes) {
     let terms = at.field("nodeSelectorTerms");
-    if terms.len() == 0 {
+    if terms.is_empty() {
         return terms.required("must have at least one node selector term", out);
     }
     terms.items().for_each(|term| node_selector_term(&term, true, out));
@@ -47,10 +47,10 @@ fn node_selector_term(at: &At<'_>, strict: bool, out: &mut Causes) {
     for item in at.field("matchExpressions").items() {
         let (operator, values) = (item.field("operator"), item.field("values"));
         match operator.text() {
-            "In" | "NotIn" if values.len() == 0 => {
+            "In" | "NotIn" if values.is_empty() => {
                 values.required("must be specified when `operator` is 'In' or 'NotIn'", out);
             }
-            "Exists" | "DoesNotExist" if values.len() > 0 => {
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
                 values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'", out);
             }
             "Gt" | "Lt" if values.len() != 1 => {
@@ -103,7 +103,7 @@ fn label_keys(at: &At<'_>, out: &mut Causes) {
     let selector = at.field("labelSelector");
     let lists = ["matchLabelKeys", "mismatchLabelKeys"].map(|name| at.field(name));
     for list in &lists {
-        if list.len() > 0 && !selector.is_set() {
+        if !list.is_empty() && !selector.is_set() {
             list.forbidden("must not be specified when labelSelector is not set", out);
             continue;
         }

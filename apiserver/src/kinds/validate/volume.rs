@@ -236,13 +236,13 @@ fn iscsi(at: &At<'_>, out: &mut Causes) {
 
 fn fc(at: &At<'_>, out: &mut Causes) {
     let (targets, wide, lun) = (at.field("targetWWNs"), at.field("wwids"), at.field("lun"));
-    if targets.len() == 0 && wide.len() == 0 {
+    if targets.is_empty() && wide.is_empty() {
         targets.required("must specify either targetWWNs or wwids, but not both", out);
     }
-    if targets.len() > 0 && wide.len() > 0 {
+    if !targets.is_empty() && !wide.is_empty() {
         targets.invalid("targetWWNs and wwids can not be specified simultaneously", out);
     }
-    if targets.len() > 0 {
+    if !targets.is_empty() {
         if lun.is_set() {
             lun.range(0, 255, out);
         } else {

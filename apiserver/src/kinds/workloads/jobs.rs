@@ -284,7 +284,7 @@ fn failure_policy(spec: &At<'_>, out: &mut Causes) {
             conditions.too_many(20, out);
         }
         conditions.items().for_each(|condition| pod_condition(&condition, out));
-        let both = match (codes.is_set(), conditions.len() > 0) {
+        let both = match (codes.is_set(), !conditions.is_empty()) {
             (true, true) => "specifying both OnExitCodes and OnPodConditions is not supported",
             (false, false) => "specifying one of OnExitCodes and OnPodConditions is required",
             _ => continue,
@@ -329,7 +329,7 @@ fn exit_codes(at: &At<'_>, spec: &At<'_>, out: &mut Causes) {
     if container.is_set() && !known {
         container.invalid("must be one of the container or initContainer names in the pod template", out);
     }
-    if values.len() == 0 {
+    if values.is_empty() {
         values.invalid("at least one value is required", out);
     } else if values.len() > 255 {
         values.too_many(255, out);
@@ -370,7 +370,7 @@ fn success_policy(spec: &At<'_>, out: &mut Causes) {
             format!("Invalid value: {{\"Rules\":[{}]}}: requires indexed completion mode", rules.join(","));
         return out.push(Cause { reason: "FieldValueInvalid", message, field: policy.path().to_string() });
     }
-    if rules.len() == 0 {
+    if rules.is_empty() {
         rules.required("at least one rules must be specified when the successPolicy is specified", out);
     }
     if rules.len() > 20 {
