@@ -294,7 +294,7 @@ impl Writing<'_> {
             self.to_stored(&mut new);
             let allocation = match asked.path {
                 Path::Own | Path::Part => None,
-                _ => self.allocate(&mut new, Some(&old)).await?,
+                Path::Main => self.allocate(&mut new, Some(&old)).await?,
             };
             self.prepare_update(asked.path, &mut new, &old)?;
             if asked.path != Path::Own && deletion::done_by_update(&new, &old) {
@@ -672,7 +672,7 @@ fn keep_metadata(new: &mut Object, old: &Object) {
 /// Is everything that generations count as it was?
 fn same_spec(new: &Object, old: &Object, status_apart: bool) -> bool {
     let counts =
-        |key: &str| !matches!(key, "metadata" | "kind" | "apiVersion") && !(status_apart && key == "status");
+        |key: &str| !matches!(key, "metadata" | "kind" | "apiVersion") && (!status_apart || key != "status");
     let counted = |object: &'_ Object| object.0.keys().filter(|key| counts(key)).count();
     counted(new) == counted(old)
         && new.0.iter().filter(|(key, _)| counts(key)).all(|(key, value)| old.0.get(key) == Some(value))

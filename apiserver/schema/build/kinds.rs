@@ -6,6 +6,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 /// A kind and its type's name.
+#[expect(clippy::struct_field_names, reason = "as the API calls them")]
 pub struct Kind {
     pub group: String,
     pub version: String,

@@ -118,13 +118,13 @@ impl Walk {
                 self.items(node, list, items, go.and_then(|go| go.strip_prefix("[]")));
                 return;
             }
+            // The value of FieldsV1 is kept as it is, whatever that is; upstream takes only an object in practice.
             (Type::Any, _)
             | (Type::Bool, Value::Bool(_))
-            | (Type::String(_), Value::String(_))
-            | (Type::Number, Value::Number(_)) => None,
-            // Its value is kept as it is, whatever that is; upstream takes only an object in practice.
-            (Type::FieldsV1, Value::Object(_)) => None,
-            (Type::IntOrString, Value::String(_)) => None,
+            | (Type::String(_) | Type::IntOrString, Value::String(_))
+            | (Type::Number, Value::Number(_))
+            | (Type::Quantity, Value::Null)
+            | (Type::FieldsV1, Value::Object(_)) => None,
             (Type::Integer(width), Value::Number(number)) => {
                 (!fits(number, *width)).then(|| self.cannot(node, &format!("number {number}"), go))
             }
@@ -132,8 +132,7 @@ impl Walk {
                 (!fits(number, Width::I32)).then(|| self.cannot_type(&format!("number {number}"), "int32"))
             }
             (Type::IntOrString, other) => Some(self.cannot_type(kind_of(other), "int32")),
-            (Type::Quantity, Value::Null) => None,
-            (Type::Quantity, other) => self.quantity(other),
+            (Type::Quantity, other) => quantity(other),
             (Type::Time, Value::String(text)) => rewrite(text, time::rewrite(text, Precision::Seconds)),
             (Type::MicroTime, Value::String(text)) => rewrite(text, time::rewrite(text, Precision::Micros)),
             (Type::Time | Type::MicroTime | Type::Duration, other) => {
@@ -190,20 +189,6 @@ impl Walk {
             };
         }
         self.value(node, value, go);
-    }
-
-    fn quantity(&mut self, value: &mut Value) -> Option<String> {
-        let text = match *value {
-            Value::String(ref text) => text.trim().to_owned(),
-            ref other => other.to_string(),
-        };
-        match Quantity::parse(&text) {
-            Ok(quantity) => {
-                *value = Value::String(quantity.to_string());
-                None
-            }
-            Err(error) => Some(error.to_string()),
-        }
     }
 
     fn cannot(&self, node: Node<'_>, what: &str, go: Option<&str>) -> String {
@@ -290,6 +275,20 @@ pub fn go_type(node: Node<'_>) -> String {
         }
         Type::Map(map) => format!("map[string]{}", go_type(node.at(map.value))),
         Type::List(list) => format!("[]{}", go_type(node.at(list.item))),
+    }
+}
+
+fn quantity(value: &mut Value) -> Option<String> {
+    let text = match *value {
+        Value::String(ref text) => text.trim().to_owned(),
+        ref other => other.to_string(),
+    };
+    match Quantity::parse(&text) {
+        Ok(quantity) => {
+            *value = Value::String(quantity.to_string());
+            None
+        }
+        Err(error) => Some(error.to_string()),
     }
 }
 

@@ -152,6 +152,7 @@ impl<'a> Node<'a> {
         &self.types.types[self.id.0 as usize]
     }
 
+    #[must_use]
     pub fn at(self, id: TypeId) -> Self {
         Self { types: self.types, id }
     }

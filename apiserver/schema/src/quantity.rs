@@ -60,7 +60,7 @@ impl Quantity {
         if base == 2 {
             let shift = u32::try_from(exponent).map_err(|_| Error::Suffix)?;
             value = value.checked_mul(1_i128 << shift).ok_or(Error::Number)?;
-            let precision = 15 - parts.whole.len() as i32 - (exponent as f32 * 3.0 / 10.0) as i32 - 1;
+            let precision = 15 - parts.whole.len() as i32 - (f64::from(exponent) * 3.0 / 10.0) as i32 - 1;
             kept = scale == 0 && precision >= 0 && value <= MOST && unscaled & 7 != 0;
         } else {
             scale = scale.checked_add(exponent).ok_or(Error::Suffix)?;

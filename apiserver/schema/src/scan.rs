@@ -39,7 +39,6 @@ fn character(byte: u8) -> String {
         b'\n' => r"'\n'".to_owned(),
         b'\r' => r"'\r'".to_owned(),
         b'\t' => r"'\t'".to_owned(),
-        0x20..0x7f => format!("'{}'", byte as char),
         0..0x20 | 0x7f => format!(r"'\x{byte:02x}'"),
         // Go makes a character of the byte.
         _ => format!("'{}'", byte as char),

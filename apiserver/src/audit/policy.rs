@@ -44,6 +44,7 @@ struct Rule {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "as a policy file has them")]
 struct Resources {
     #[serde(default)]
     group: String,
@@ -137,7 +138,7 @@ impl Policy {
                 "RequestResponse" => Level::RequestResponse,
                 level => return Err(PolicyError::Level { rule: at, level: level.to_owned() }),
             };
-            if !rule.paths.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty()) {
+            if !rule.paths.is_empty() && (!rule.resources.is_empty() || !rule.namespaces.is_empty()) {
                 return Err(PolicyError::Both(at));
             }
             stages(&format!("rules[{at}].omitStages"), &rule.omit_stages)?;

@@ -45,7 +45,7 @@ pub(super) async fn exec(connect: Connect<'_>, request: Request<Body>) -> Result
     let headers = &connect.call.headers;
     let is_v5 = is_websocket(headers) && websocket_protocols(headers).iter().any(|protocol| protocol == V5);
     if is_v5 && !endpoint.takes_websockets {
-        return translate::translate(connect.call, request, location, options);
+        return Ok(translate::translate(connect.call, request, location, options));
     }
     upgrade::pass_through(connect.call, request, &location, true).await
 }

@@ -17,7 +17,6 @@ use super::dial::Location;
 use super::exec::V5;
 use crate::api::Body;
 use crate::request::{Answer, Call};
-use crate::status::Result;
 
 const IDLE: Duration = Duration::from_hours(4);
 const PING: Duration = Duration::from_secs(5);
@@ -29,13 +28,13 @@ pub(super) fn translate(
     mut request: Request<Body>,
     location: Location,
     options: Options,
-) -> Result<Answer> {
+) -> Answer {
     let upgrade = match negotiate(&call.headers, &[], &[V5]) {
         Ok(upgrade) => upgrade,
         Err(refusal) => {
-            return Ok(Answer::Raw(refusal.response().map(|text| {
+            return Answer::Raw(refusal.response().map(|text| {
                 http_body_util::Full::from(text).map_err(|never| match never {}).boxed_unsync()
-            })));
+            }));
         }
     };
     let response = upgrade.response().map(|()| Body::default());
@@ -45,7 +44,7 @@ pub(super) fn translate(
             run(TokioIo::new(client), &upgrade, &location, options).await;
         }
     });
-    Ok(Answer::Raw(response))
+    Answer::Raw(response)
 }
 
 async fn run(

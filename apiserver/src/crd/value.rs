@@ -235,9 +235,9 @@ impl Check<'_> {
         let outside = match (&*schema.ty, &*schema.format) {
             ("integer", "int32") => {
                 whole.is_none_or(|whole| i32::try_from(whole).is_err())
-                    && !is_whole_in(value, i32::MAX as f64)
+                    && !is_whole_in(value, f64::from(i32::MAX))
             }
-            ("integer", _) => whole.is_none() && !is_whole_in(value, i64::MAX as f64),
+            ("integer", _) => whole.is_none() && !is_whole_in(value, 9_223_372_036_854_775_807.0),
             ("number", "float") => number.abs() > f64::from(f32::MAX),
             _ => false,
         };

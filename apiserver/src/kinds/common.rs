@@ -41,6 +41,7 @@ pub fn keep_meta(new: &mut Object, old: &Object, field: &str) {
 }
 
 /// A selectable field that is a text somewhere in the object.
+#[expect(clippy::unnecessary_wraps, reason = "an arm of what every kind says of its fields")]
 pub fn selected(object: &Object, path: &[&str]) -> Option<String> {
     Some(match object.get(path) {
         Some(Value::String(text)) => text.clone(),

@@ -450,6 +450,7 @@ fn warn(object: &Object) -> Vec<String> {
     out
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as every kind's")]
 fn grace(object: &Object, asked: Option<u32>) -> Option<u32> {
     let own = object.get(&["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64).unwrap_or(0);
     let mut seconds = asked.map_or(own, i64::from);

@@ -388,13 +388,17 @@ impl Run {
         }
         let certificates = self.cert_dir.clone().unwrap_or_else(|| self.data.data_dir.join("pki"));
         let own = |name: &str| certificates.join(name);
-        let server =
-            pair("tls-cert-file", &self.tls_cert_file, "tls-private-key-file", &self.tls_private_key_file)?;
+        let server = pair(
+            "tls-cert-file",
+            self.tls_cert_file.as_ref(),
+            "tls-private-key-file",
+            self.tls_private_key_file.as_ref(),
+        )?;
         let kubelet = pair(
             "kubelet-client-certificate",
-            &self.kubelet_client_certificate,
+            self.kubelet_client_certificate.as_ref(),
             "kubelet-client-key",
-            &self.kubelet_client_key,
+            self.kubelet_client_key.as_ref(),
         )?;
         let foreign_pki = server.is_some()
             && self.client_ca_file.is_some()
@@ -495,7 +499,8 @@ impl Run {
         if given && kind != StorageKind::Etcd {
             return Err(value("etcd-servers", &self.etcd_servers.join(","), "of use without --storage=etcd"));
         }
-        let identity = pair("etcd-certfile", &self.etcd_certfile, "etcd-keyfile", &self.etcd_keyfile)?;
+        let identity =
+            pair("etcd-certfile", self.etcd_certfile.as_ref(), "etcd-keyfile", self.etcd_keyfile.as_ref())?;
         Ok(match kind {
             StorageKind::Embedded => Storage::Embedded { file: self.data.data_dir.join("store.redb") },
             StorageKind::Memory => Storage::Memory,
@@ -601,9 +606,9 @@ fn only(flag: &'static str, given: &str, wanted: &'static str) -> Result<(), Opt
 
 fn pair(
     first: &'static str,
-    one: &Option<PathBuf>,
+    one: Option<&PathBuf>,
     second: &'static str,
-    other: &Option<PathBuf>,
+    other: Option<&PathBuf>,
 ) -> Result<Option<(PathBuf, PathBuf)>, OptionsError> {
     match (one, other) {
         (Some(one), Some(other)) => Ok(Some((one.clone(), other.clone()))),

@@ -107,6 +107,9 @@ fn self_signed(common_name: &str, key: &KeyPair, now: SystemTime) -> Result<Stri
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("path", &self.path).field("can_sign", &self.can_sign()).finish()
+        f.debug_struct("Authority")
+            .field("path", &self.path)
+            .field("can_sign", &self.can_sign())
+            .finish_non_exhaustive()
     }
 }

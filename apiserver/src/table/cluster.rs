@@ -351,13 +351,12 @@ pub fn policy(view: &View<'_>, rules: &str) -> Vec<Value> {
 
 pub fn policy_binding(view: &View<'_>) -> Vec<Value> {
     let parameters = match view.get("spec.paramRef") {
-        None => "<unset>".to_owned(),
         Some(of) if !field(of, "name").is_empty() => match field(of, "namespace") {
             "" => format!("*/{}", field(of, "name")),
             namespace => format!("{namespace}/{}", field(of, "name")),
         },
         Some(of) if of["selector"].is_object() => selector(of.get("selector")),
-        Some(_) => "<unset>".to_owned(),
+        _ => "<unset>".to_owned(),
     };
     vec![view.name(), view.text("spec.policyName").into(), parameters.into(), view.age()]
 }

@@ -113,13 +113,14 @@ fn custom(served: &Served, object: &Object, view: &View<'_>) -> Vec<Value> {
         let Some(found) = path::first(&column.path, &whole) else { return Value::Null };
         match (column.ty.as_ref(), found) {
             (_, Value::Null) => Value::Null,
-            ("string", Value::String(_)) => found.clone(),
+            ("string", Value::String(_)) | ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => {
+                found.clone()
+            }
             ("string", other) => Value::from(other.to_string()),
             ("integer", Value::Number(number)) => number
                 .as_i64()
                 .or_else(|| number.as_f64().map(|number| number as i64))
                 .map_or(Value::Null, Value::from),
-            ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => found.clone(),
             ("date", Value::String(text)) => match corten_schema::time::seconds(text) {
                 Some(seconds) => duration::human(view.now - seconds).into(),
                 None => "<invalid>".into(),

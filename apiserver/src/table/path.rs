@@ -84,7 +84,6 @@ fn closing(text: &str) -> Option<usize> {
     for (at, letter) in text.char_indices() {
         match (quote, letter) {
             (Some(mark), letter) if letter == mark => quote = None,
-            (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(letter),
             (None, '[') => open += 1,
             (None, ']') if open == 0 => return Some(at),

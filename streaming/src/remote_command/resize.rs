@@ -42,6 +42,7 @@ impl Resizes {
 }
 
 /// The first size and how long it is; `Some(None)`: it is not whole yet; `None`: it is none.
+#[expect(clippy::option_option, reason = "the three are said above")]
 fn first(buffer: &[u8]) -> Option<Option<(Size, usize)>> {
     let mut values = serde_json::Deserializer::from_slice(buffer).into_iter::<serde_json::Value>();
     match values.next() {

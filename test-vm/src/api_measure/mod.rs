@@ -1,5 +1,7 @@
 //! What `api-bench` measures, on both servers in turn: requests, lists, watches, memory, the start. One file a question.
 
+#![expect(clippy::cast_precision_loss, reason = "counts of a bench are small")]
+
 mod contender;
 mod lists;
 mod requests;

@@ -57,7 +57,7 @@ impl Package {
         for entry in entries {
             let path = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let written = name.ends_with(".go")
+            let written = path.extension().is_some_and(|extension| extension == "go")
                 && !name.ends_with("_test.go")
                 && !name.starts_with("zz_")
                 && !name.starts_with("generated");

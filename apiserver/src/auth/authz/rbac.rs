@@ -52,6 +52,9 @@ fn field<T: for<'a> Deserialize<'a> + Default>(object: &Object, name: &str) -> T
     if value.is_null() { T::default() } else { serde_json::from_value(value).unwrap_or_default() }
 }
 
+/// Sees one rule after the other, or why a binding has none; says whether it wants more.
+type Look<'a> = dyn FnMut(Result<(Source<'_>, &Rule), String>) -> bool + 'a;
+
 impl From<Object> for Role {
     fn from(object: Object) -> Self {
         let selectors = object.get(&["aggregationRule", "clusterRoleSelectors"]).and_then(Value::as_array);
@@ -222,12 +225,7 @@ impl Rbac {
     }
 
     /// Until `look` says that it has seen enough.
-    fn visit(
-        &self,
-        user: &User,
-        namespace: &str,
-        look: &mut dyn FnMut(Result<(Source<'_>, &Rule), String>) -> bool,
-    ) {
+    fn visit(&self, user: &User, namespace: &str, look: &mut Look<'_>) {
         let mut each = |name: &str, namespace: &str, binding: &Binding| {
             let Some(subject) = binding.subjects.iter().find(|subject| subject.is(user, namespace)) else {
                 return true;

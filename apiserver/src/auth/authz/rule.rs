@@ -55,9 +55,8 @@ impl Rule {
         self.resources.iter().any(|rule| {
             rule == "*"
                 || match (subresource, rule.split_once('/')) {
-                    ("", None) => rule == resource,
                     // A resource whose name has a slash is asked for in a review only.
-                    ("", Some(_)) => rule == resource,
+                    ("", _) => rule == resource,
                     (_, None) => false,
                     (_, Some((of, sub))) => sub == subresource && (of == "*" || of == resource),
                 }

@@ -183,7 +183,7 @@ impl Allocator {
         let policy = text(&spec_of(new), "ipFamilyPolicy").to_owned();
         let single = policy == "SingleStack";
         if let Some(old) = old {
-            self.shrink(new, old, single, &mut out);
+            shrink(new, old, single, &mut out);
         }
         let spec = spec_of(new);
         let (addresses, mut families) = (texts(&spec, "clusterIPs"), texts(&spec, "ipFamilies"));
@@ -233,26 +233,6 @@ impl Allocator {
         Ok(())
     }
 
-    /// A Service that becomes single stack loses the second address by itself; otherwise none may go.
-    fn shrink(&self, new: &mut Object, old: &Fields, single: bool, out: &mut Causes) {
-        for (field, what) in [("clusterIPs", "cluster IP"), ("ipFamilies", "IP family")] {
-            let spec = made(&mut new.0, "spec");
-            if single {
-                if same_field(spec, old, field)
-                    && let Some(list) = spec.get_mut(field).and_then(Value::as_array_mut)
-                {
-                    list.truncate(1);
-                }
-                continue;
-            }
-            let count = texts(spec, field).len();
-            if count > 0 && count < texts(old, field).len() {
-                let detail = format!("must be 'SingleStack' to release the secondary {what}");
-                At::root(new).down(&["spec", "ipFamilyPolicy"]).invalid(detail, out);
-            }
-        }
-    }
-
     fn addresses(
         &self,
         new: &mut Object,
@@ -280,9 +260,9 @@ impl Allocator {
                 let why = || {
                     format!("failed to allocate a serviceIP for Service \"{}\": range is full", new.name())
                 };
-                self.next_address(range, to).ok_or_else(|| Refusal::Full(why()))?
+                next_address(range, to).ok_or_else(|| Refusal::Full(why()))?
             } else {
-                self.this_address(&asked, range, to).map_err(|why| {
+                this_address(&asked, range, to).map_err(|why| {
                     let detail = format!("failed to allocate IP {asked}: {why}");
                     Refusal::Invalid(vec![Cause::invalid("spec.clusterIPs", &shown, detail)])
                 })?
@@ -301,28 +281,17 @@ impl Allocator {
         Ok(())
     }
 
-    fn this_address(&self, text: &str, range: Network, to: &mut Allocation<'_>) -> Result<IpAddr, String> {
-        let address = parse_loose(text).ok_or_else(|| format!("failed to parse service IP \"{text}\""))?;
-        if !range.contains(address) || is_edge(address, range) {
+    fn this_port(&self, port: i64, to: &mut Allocation<'_>) -> Result<(), String> {
+        let range = &self.ranges.node_ports;
+        // A dry run looks at no range, upstream as well.
+        let Some(port) = as_port(port).filter(|port| to.dry || range.contains(port)) else {
             return Err(format!(
-                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
+                "provided port is not in the valid range. The range of valid ports is {}-{}",
+                range.start(),
+                range.end()
             ));
-        }
-        if !to.take(Thing::Address(address)) {
-            return Err("provided IP is already allocated".to_owned());
-        }
-        Ok(address)
-    }
-
-    /// Any that is free: of the upper part first, as upstream does to keep the lower one for those who ask by name.
-    fn next_address(&self, range: Network, to: &mut Allocation<'_>) -> Option<IpAddr> {
-        let (first, size) = addresses_of(range);
-        let lower = (size / 16).clamp(16, 256).min(size.saturating_sub(1));
-        let (upper, random) = (size - lower, u128::from(random()));
-        let in_upper = (0..upper).map(|step| lower + (random.wrapping_add(step)) % upper.max(1));
-        let offsets =
-            in_upper.take(1 << 20).chain((0..lower).map(|step| (random.wrapping_add(step)) % lower.max(1)));
-        offsets.map(|offset| add(first, offset)).find(|address| to.take(Thing::Address(*address)))
+        };
+        if to.take(Thing::Port(port)) { Ok(()) } else { Err("provided port is already allocated".to_owned()) }
     }
 
     fn ports(&self, new: &mut Object, old: Option<&Fields>, to: &mut Allocation<'_>) -> Result<(), Refusal> {
@@ -390,19 +359,6 @@ impl Allocator {
         let port = self.next_port(to).ok_or_else(why)?;
         made(&mut new.0, "spec").insert("healthCheckNodePort".to_owned(), port.into());
         Ok(())
-    }
-
-    fn this_port(&self, port: i64, to: &mut Allocation<'_>) -> Result<(), String> {
-        let range = &self.ranges.node_ports;
-        // A dry run looks at no range, upstream as well.
-        let Some(port) = as_port(port).filter(|port| to.dry || range.contains(port)) else {
-            return Err(format!(
-                "provided port is not in the valid range. The range of valid ports is {}-{}",
-                range.start(),
-                range.end()
-            ));
-        };
-        if to.take(Thing::Port(port)) { Ok(()) } else { Err("provided port is already allocated".to_owned()) }
     }
 
     fn next_port(&self, to: &mut Allocation<'_>) -> Option<u16> {
@@ -594,6 +550,50 @@ fn add(address: IpAddr, offset: u128) -> IpAddr {
         }
         IpAddr::V6(six) => Ipv6Addr::from(u128::from(six).wrapping_add(offset)).into(),
     }
+}
+
+/// A Service that becomes single stack loses the second address by itself; otherwise none may go.
+fn shrink(new: &mut Object, old: &Fields, single: bool, out: &mut Causes) {
+    for (field, what) in [("clusterIPs", "cluster IP"), ("ipFamilies", "IP family")] {
+        let spec = made(&mut new.0, "spec");
+        if single {
+            if same_field(spec, old, field)
+                && let Some(list) = spec.get_mut(field).and_then(Value::as_array_mut)
+            {
+                list.truncate(1);
+            }
+            continue;
+        }
+        let count = texts(spec, field).len();
+        if count > 0 && count < texts(old, field).len() {
+            let detail = format!("must be 'SingleStack' to release the secondary {what}");
+            At::root(new).down(&["spec", "ipFamilyPolicy"]).invalid(detail, out);
+        }
+    }
+}
+
+fn this_address(text: &str, range: Network, to: &mut Allocation<'_>) -> Result<IpAddr, String> {
+    let address = parse_loose(text).ok_or_else(|| format!("failed to parse service IP \"{text}\""))?;
+    if !range.contains(address) || is_edge(address, range) {
+        return Err(format!(
+            "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
+        ));
+    }
+    if !to.take(Thing::Address(address)) {
+        return Err("provided IP is already allocated".to_owned());
+    }
+    Ok(address)
+}
+
+/// Any that is free: of the upper part first, as upstream does to keep the lower one for those who ask by name.
+fn next_address(range: Network, to: &mut Allocation<'_>) -> Option<IpAddr> {
+    let (first, size) = addresses_of(range);
+    let lower = (size / 16).clamp(16, 256).min(size.saturating_sub(1));
+    let (upper, random) = (size - lower, u128::from(random()));
+    let in_upper = (0..upper).map(|step| lower + (random.wrapping_add(step)) % upper.max(1));
+    let offsets =
+        in_upper.take(1 << 20).chain((0..lower).map(|step| (random.wrapping_add(step)) % lower.max(1)));
+    offsets.map(|offset| add(first, offset)).find(|address| to.take(Thing::Address(*address)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Containers: those of a pod, those before it, those for a look into it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
@@ -345,10 +345,10 @@ fn env_from(at: &At<'_>, out: &mut Causes) {
 }
 
 fn resize_policy(at: &At<'_>, pod: &Pod<'_>, out: &mut Causes) {
-    let mut seen: HashMap<&str, ()> = HashMap::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for item in at.items() {
         let (resource, policy) = (item.field("resourceName"), item.field("restartPolicy"));
-        if seen.insert(resource.text(), ()).is_some() {
+        if !seen.insert(resource.text()) {
             item.duplicate_value(resource.value(), out);
         }
         resource.shown_at(at.path()).one_of(&["cpu", "memory"], out);
