@@ -77,9 +77,10 @@ pub async fn serve(
         });
     }
     drop(listener);
-    api.watches.close().await;
     drop(stopped);
+    // First every connection says that it ends (GOAWAY), then the watches do: their clients come back on another.
     let _ = stopping.send(());
+    api.watches.close().await;
     let all = async { while connections.join_next().await.is_some() {} };
     if timeout(limits.grace, all).await.is_err() {
         tracing::warn!("connections are cut: their requests took longer than {:?}", limits.grace);

@@ -23,7 +23,7 @@ use crate::watch::{Encoder, Interest, Item, Joined, Scope, WatchBody, refused, t
 const MISSED_QUEUE: usize = 64;
 
 /// # Errors
-/// 400 and 422 of options, 406; what goes wrong later is an event of the watch.
+/// 400 and 422 of options, 406, 429 on the way down; what goes wrong later is an event of the watch.
 pub async fn watch(
     api: &Arc<Api>,
     call: &Call,
@@ -50,8 +50,8 @@ pub async fn watch(
     let interest = Arc::new(Interest { scope, options, encoder });
     let body = match begin(api, served, namespace, &interest, timeout).await {
         Ok(Some(body)) => body.boxed_unsync(),
-        // On its way down: a watch that ends at once.
-        Ok(None) => whole(Bytes::new()),
+        // client-go lists anew after a watch that ends at once; after this it asks again from where it was.
+        Ok(None) => return Err(shutting_down()),
         // As upstream: from here on, errors are events.
         Err(status) => whole(refused(&status)),
     };
@@ -63,6 +63,12 @@ pub async fn watch(
     let json = HeaderValue::from_static(Format::Json.content_type());
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     Ok(Answer::Raw(response))
+}
+
+/// Source: apiserver `pkg/server/filters/with_retry_after.go`.
+fn shutting_down() -> Status {
+    const MESSAGE: &str = "The apiserver is shutting down, please try again later.";
+    Status::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", MESSAGE).retry_after(Duration::from_secs(1))
 }
 
 fn whole(bytes: Bytes) -> Body {

@@ -255,6 +255,16 @@ async fn watches_of_what_is_no_longer_served_end_and_others_go_on() {
     other.expect(&[("ADDED", "a")]).await;
 }
 
+/// client-go lists anew, and so misses changes, after a watch that is begun and ends at once.
+#[tokio::test]
+async fn a_server_that_ends_asks_watches_to_come_again_instead_of_beginning_them() {
+    let api = api();
+    api.watches.close().await;
+    let response = send(&api, request(&format!("{ALL}&resourceVersion=1"))).await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()["retry-after"], "1");
+}
+
 #[tokio::test]
 async fn each_form_of_an_event_is_made_for_those_who_asked_for_it() {
     let api = api();

@@ -178,18 +178,21 @@ func main() {
 	total := 0
 	for w, want := range expected {
 		total += len(want)
-		wait(fmt.Sprintf("all changes of %s", name(w)), func() bool {
+		if !within(time.Minute, func() bool {
 			told.Lock()
 			defer told.Unlock()
 			return len(told.of[name(w)]) >= len(want)
-		})
+		}) {
+			told.Lock()
+			fail("%s: %s", name(w), difference(want, told.of[name(w)]))
+		}
 	}
 	time.Sleep(500 * time.Millisecond) // for what comes once too often
 	told.Lock()
 	defer told.Unlock()
 	for w, want := range expected {
 		if got := told.of[name(w)]; fmt.Sprint(got) != fmt.Sprint(want) {
-			fail("%s: the informer was told\n%v\nbut it was\n%v", name(w), got, want)
+			fail("%s: %s", name(w), difference(want, got))
 		}
 	}
 	for _, other := range others {
@@ -213,11 +216,28 @@ func same(a, b cache.SharedIndexInformer) bool {
 }
 
 func wait(what string, done func() bool) {
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
+	if !within(time.Minute, done) {
+		fail("%s: not within a minute", what)
+	}
+}
+
+func within(limit time.Duration, done func() bool) bool {
+	for deadline := time.Now().Add(limit); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			fail("%s: not within a minute", what)
+			return false
 		}
 	}
+	return true
+}
+
+// difference says where what was told leaves what was done; a deletion is the negative of its last version.
+func difference(want, got []int) string {
+	at := 0
+	for at < len(want) && at < len(got) && want[at] == got[at] {
+		at++
+	}
+	return fmt.Sprintf("%d of %d changes were told; from number %d on the informer was told %v, but it was %v",
+		len(got), len(want), at, got[at:min(at+8, len(got))], want[at:min(at+8, len(want))])
 }
 
 func name(w int) string { return fmt.Sprintf("object-%d", w) }
