@@ -58,7 +58,9 @@ pub fn decide(kind: &Kind, dependents: Dependents, old: &Object, asked: &Asked, 
         Grace::None => None,
         Grace::Seconds(seconds) => Some(seconds),
     };
-    let held = take_finalizers(&mut object, dependents, asked);
+    let begins = old.deletion_timestamp().is_none();
+    let own = kind.finalizer.filter(|own| begins && !old.finalizers().any(|had| had == *own));
+    let held = take_finalizers(&mut object, dependents, asked, own);
     match graceful {
         Some(seconds) => Decision::Mark { object, gone: !held && seconds == 0 },
         None if held => {
@@ -107,8 +109,13 @@ fn graceful(kind: &Kind, object: &mut Object, asked: &Asked, now: Timestamp) -> 
     Grace::Seconds(seconds)
 }
 
-/// Sets the finalizers of the garbage collector; does any finalizer hold the object?
-fn take_finalizers(object: &mut Object, dependents: Dependents, asked: &Asked) -> bool {
+/// Sets the finalizers of the garbage collector and the kind's own; does any finalizer hold the object?
+fn take_finalizers(
+    object: &mut Object,
+    dependents: Dependents,
+    asked: &Asked,
+    own: Option<&'static str>,
+) -> bool {
     let had: Vec<String> = object.finalizers().map(str::to_owned).collect();
     let has = |name: &str| had.iter().any(|finalizer| finalizer == name);
     let (orphan, foreground) = if dependents == Dependents::Unsupported {
@@ -126,6 +133,7 @@ fn take_finalizers(object: &mut Object, dependents: Dependents, asked: &Asked) -
         had.iter().filter(|finalizer| ![ORPHAN, FOREGROUND].contains(&finalizer.as_str())).cloned().collect();
     finalizers.extend(orphan.then(|| ORPHAN.to_owned()));
     finalizers.extend(foreground.then(|| FOREGROUND.to_owned()));
+    finalizers.extend(own.map(str::to_owned));
     let held = !finalizers.is_empty();
     let same = finalizers.len() == had.len() && finalizers.iter().all(|finalizer| has(finalizer));
     if !same {

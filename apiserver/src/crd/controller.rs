@@ -210,7 +210,6 @@ impl Definitions {
         let mut new = definition.clone();
         let status = new.0.entry("status").or_insert_with(|| json!({}));
         status["acceptedNames"] = named.accepted;
-        status["observedGeneration"] = definition.generation().into();
         names::set_conditions(&mut new, &named.conditions, &fresh::now());
         if new.0.get("status") == definition.0.get("status") {
             return Ok(());

@@ -29,6 +29,7 @@ pub static KIND: Kind = Kind {
     warn,
     counts_generations: true,
     unconditional_update: false,
+    finalizer: Some(CLEANUP),
     ..Kind::PLAIN
 };
 
@@ -51,12 +52,6 @@ pub fn default(definition: &mut Object) {
 pub fn prepare_create(definition: &mut Object, _: &Preparing<'_>) {
     let stored: Vec<_> = storage_version(definition).into_iter().collect();
     definition.0.insert("status".into(), json!({"storedVersions": stored}));
-    // Upstream adds it with the deletion; here it is there from the beginning, so that deletion needs no special case.
-    let mut finalizers: Vec<_> = definition.finalizers().map(str::to_owned).collect();
-    if !finalizers.iter().any(|one| one == CLEANUP) {
-        finalizers.push(CLEANUP.to_owned());
-        definition.set_meta("finalizers", finalizers);
-    }
 }
 
 pub fn prepare_update(new: &mut Object, old: &Object, _: &Preparing<'_>) {
@@ -110,11 +105,32 @@ fn unknown_formats(schema: &Schema, warnings: &mut Vec<String>) {
 }
 
 pub fn validate(definition: &Object) -> Vec<Cause> {
-    judge(definition, None)
+    hoisted(definition, judge(definition, None))
+}
+
+/// Upstream judges a definition in a form in which a schema that all versions have stands once, as `spec.validation`.
+fn hoisted(definition: &Object, mut causes: Vec<Cause>) -> Vec<Cause> {
+    let mut schemas = versions(definition).map(|version| &version["schema"]);
+    let first = schemas.next();
+    if first.is_none_or(|first| schemas.any(|schema| schema != first)) {
+        return causes;
+    }
+    causes.retain(|cause| {
+        !cause.field.starts_with("spec.versions[")
+            || !cause.field.contains("].schema")
+            || cause.field.starts_with("spec.versions[0].schema")
+    });
+    for cause in &mut causes {
+        if let Some(rest) = cause.field.strip_prefix("spec.versions[0].schema") {
+            cause.field = format!("spec.validation{rest}");
+            cause.message = cause.message.replace("spec.versions[0].schema", "spec.validation");
+        }
+    }
+    causes
 }
 
 pub fn validate_update(new: &Object, old: &Object) -> Vec<Cause> {
-    let mut causes = judge(new, Some(old));
+    let mut causes = hoisted(new, judge(new, Some(old)));
     let mut keep = |path: &[&str]| {
         let (is, was) = (new.get(path), old.get(path));
         if is != was {
@@ -850,7 +866,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_definition_is_told_in_upstreams_words() {
-        const AT: &str = "spec.versions[0].schema.openAPIV3Schema";
+        const AT: &str = "spec.validation.openAPIV3Schema";
         #[rustfmt::skip]
         let table = [
             (json!({"properties": {"a": {"type": "string"}}}), format!("{AT}.type: Required value: must not be empty at the root")),

@@ -130,7 +130,6 @@ pub fn set_conditions(definition: &mut Object, conditions: &[Condition], now: &s
     if !status["conditions"].is_array() {
         status["conditions"] = json!([]);
     }
-    let generation = definition.generation();
     let status = definition.0.get_mut("status").expect("made above");
     let list = status["conditions"].as_array_mut().expect("made above");
     let mut changed = false;
@@ -142,10 +141,6 @@ pub fn set_conditions(definition: &mut Object, conditions: &[Condition], now: &s
         };
         let new = json!({"type": condition.ty, "status": condition.status, "lastTransitionTime": since,
             "reason": condition.reason, "message": condition.message});
-        let mut new = new;
-        if generation != 0 {
-            new["observedGeneration"] = generation.into();
-        }
         match at {
             Some(at) if same(&list[at], &new) => {}
             Some(at) => {

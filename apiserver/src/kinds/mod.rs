@@ -66,6 +66,8 @@ pub struct Kind {
     pub create_on_update: bool,
     /// An update without a resourceVersion overwrites.
     pub unconditional_update: bool,
+    /// Its deletion begins with this one, which a controller of ours takes away when all is done.
+    pub finalizer: Option<&'static str>,
     /// Addresses and ports are given to it: [`services::Allocator`].
     pub allocates: bool,
 }
@@ -95,6 +97,7 @@ impl Kind {
         also_counts: |_, _| false,
         create_on_update: false,
         unconditional_update: true,
+        finalizer: None,
         allocates: false,
     };
 }
