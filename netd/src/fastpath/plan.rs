@@ -33,7 +33,6 @@ pub fn diff(desired: &Tables, actual: &Tables) -> Vec<Change> {
     changes.extend(gone.map(|cidr| Change::RemoveNode(*cidr)));
     changes.extend(actual.pods.difference(&desired.pods).map(|link| Change::Detach(Hook::FromPod, *link)));
     changes.extend(actual.nics.difference(&desired.nics).map(|link| Change::Detach(Hook::FromNic, *link)));
-    changes.extend(desired.nics.difference(&actual.nics).map(|link| Change::Attach(Hook::FromNic, *link)));
     changes.extend(desired.pods.difference(&actual.pods).map(|link| Change::Attach(Hook::FromPod, *link)));
     let moved = |(ip, new): (&IpAddr, &Endpoint)| {
         actual.endpoints.get(ip).is_none_or(|old| old.ifindex != new.ifindex)
@@ -51,6 +50,8 @@ pub fn diff(desired: &Tables, actual: &Tables) -> Vec<Change> {
         actual.endpoints.get(ip) != Some(*endpoint) || !actual.live.contains(&endpoint.ifindex)
     });
     changes.extend(new.map(|(ip, endpoint)| Change::PutEndpoint(*ip, *endpoint)));
+    // Behind the endpoints: a packet to a pod that is not entered yet would make its flow slow for minutes.
+    changes.extend(desired.nics.difference(&actual.nics).map(|link| Change::Attach(Hook::FromNic, *link)));
     if desired.config != actual.config {
         changes.push(Change::Configure(desired.config));
     }
@@ -108,13 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn from_nothing_programs_come_first_then_known_flows_then_entries_then_the_switch() {
+    fn from_nothing_pods_programs_come_first_then_known_flows_entries_the_nics_program_and_the_switch() {
         let wanted = [
-            Change::Attach(Hook::FromNic, 3),
             Change::Attach(Hook::FromPod, 5),
             Change::Seed,
             Change::PutNode(cidr(), node(3)),
             Change::PutEndpoint(pod(), endpoint(5, 1)),
+            Change::Attach(Hook::FromNic, 3),
             Change::Configure(full().config),
         ];
         assert_eq!(diff(&full(), &Tables::default()), wanted);
