@@ -152,9 +152,9 @@ mod tests {
             &[samples("corten-oci", 8.0), samples("crun 1.8.1", 32.0)],
         );
         let expected = "bench oci\none machine\n\n\
-            create+start+delete               p50          p90   ours is      n\n  \
-            corten-oci                  8.00 ms      8.00 ms                4\n  \
-            crun 1.8.1                 32.00 ms     32.00 ms    0.25 x      4\n";
+            create+start+delete               p50          p90          p99   ours is      n\n  \
+            corten-oci                  8.00 ms      8.00 ms      8.00 ms                4\n  \
+            crun 1.8.1                 32.00 ms     32.00 ms     32.00 ms    0.25 x      4\n";
         let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeeze(&report.table()), squeeze(expected));
         let columns: Vec<usize> = report.table().lines().skip(3).map(|l| l.trim_end().len()).collect();
